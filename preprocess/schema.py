@@ -123,3 +123,19 @@ def nearest(name: str, known) -> str:
     known = sorted(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean {close[0]}?" if close else f"known: {', '.join(known) or 'none'}"
+
+
+class Silent:
+    """A progress bar that shows nothing. Rooms take `progress(description, total, unit)`, which returns one of these or a tqdm."""
+
+    def __init__(self, description: str = "", total: int | None = None, unit: str = "it"):
+        self.n = 0
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+    def update(self, n: int = 1) -> None:
+        self.n += n
