@@ -91,8 +91,8 @@ class PartialResult(OmnifuseError):
 class Task:
     """What is predicted.
 
-    `labels` names the outputs: one for a binary task, L for a multi-label one, the C classes for a multi-class one. A sample's `y` holds one
-    float a label (null where unknown), or for a multi-class task a single class index.
+    `labels` names the outputs: one for a binary task, L for a multi-label one, the C classes for a multi-class one. A sample's `y` holds
+    one float a label (null where unknown), or for a multi-class task a single class index.
     """
 
     name: str

@@ -323,7 +323,7 @@ class Artefact:
         return read_json(self.file(name))
 
 
-def open(path: Path, kind: str) -> Artefact:  # noqa: A001  (store.open reads well, and the built-in is not used here)
+def open(path: Path, kind: str) -> Artefact:
     """Opens a finished artefact.
 
     Raises:
@@ -332,7 +332,7 @@ def open(path: Path, kind: str) -> Artefact:  # noqa: A001  (store.open reads we
     path = Path(path)
     name = path / MANIFEST
     if not name.is_file():
-        unfinished = path.exists() and any(path.iterdir()) or _beside(path.absolute(), "building").exists()
+        unfinished = (path.exists() and any(path.iterdir())) or _beside(path.absolute(), "building").exists()
         raise ArtefactError(f"is {'an unfinished' if unfinished else 'no'} {kind}", where=path, hint=_how_to_make(kind))
     body = read_json(name)
     if not isinstance(body, dict) or body.pop("self", None) != digest(body):

@@ -1,0 +1,5 @@
+"""`python -m omnifuse`."""
+
+from omnifuse.main import main
+
+main()

@@ -1,0 +1,90 @@
+"""Which method, encoders and training settings a command runs with: one flat configuration of dotted names.
+
+    train.*               configs/train/default.yaml
+    method.*              configs/methods/METHOD.yaml
+    encoder.MODALITY.*    configs/encoders/ENCODER.yaml
+
+A method's own switches (`flags` in its YAML) become command-line options of `omnifuse train`; the command knows no method by name.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omnifuse import config
+from omnifuse.preprocess.schema import MODALITIES, ConfigError, nearest
+from omnifuse.workspace import Workspace
+
+DEFAULT_ENCODERS = {"ehr": "lstm"}
+
+
+def encoders_of(pairs: tuple[str, ...]) -> dict[str, str]:
+    """`--encoder ehr=lstm` over the defaults."""
+    chosen = dict(DEFAULT_ENCODERS)
+    for pair in pairs:
+        modality, equals, name = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--encoder {pair!r} has no '='", hint="for example --encoder ehr=lstm")
+        chosen[modality] = name
+    return chosen
+
+
+def modalities_of(text: str | None, known) -> list[str]:
+    """`--modalities ehr,cxr`, each of them in the cohort, in the cohort's order; all of them by default."""
+    if text is None:
+        return list(known)
+    asked = [name.strip() for name in text.split(",") if name.strip()]
+    for name in asked:
+        if name not in known:
+            what = "this cohort has no modality" if name in MODALITIES else "unknown modality"
+            raise ConfigError(f"{what} {name!r}", hint=nearest(name, known))
+    if not asked:
+        raise ConfigError("--modalities names none", hint=f"known: {', '.join(known)}")
+    return [name for name in known if name in asked]
+
+
+def method_flags() -> dict[str, dict[str, dict[str, object]]]:
+    """{flag: {method: {parameter: value}}} of every packaged method."""
+    flags: dict[str, dict[str, dict[str, object]]] = {}
+    for method in config.packaged_names("methods"):
+        _, meta = config.packaged("methods", method)
+        for flag, parameters in (meta.get("flags") or {}).items():
+            flags.setdefault(flag, {})[method] = parameters
+    return flags
+
+
+def flag_layer(method: str, given: list[str]) -> dict[str, config.Leaf]:
+    """The parameters that the switches given on the command line set. A switch of another method is refused with its owner's name."""
+    layer = {}
+    known = method_flags()
+    for flag in given:
+        owners = known.get(flag, {})
+        if method not in owners:
+            belongs = f"belongs to --method {' or '.join(sorted(owners))}" if owners else "belongs to no method"
+            raise ConfigError(f"{flag} {belongs}, not to {method}")
+        for name, value in owners[method].items():
+            layer[f"method.{name}"] = config.Leaf(config.show(value) if not isinstance(value, list) else value, flag)
+    return layer
+
+
+def resolve(
+    space: Workspace,
+    method: str,
+    encoders: dict[str, str],
+    config_file: Path | None = None,
+    sets: tuple[str, ...] = (),
+    flags: dict[str, config.Leaf] | None = None,
+    seed: int | None = None,
+) -> config.Resolved:
+    """Every parameter of a training run. Raises ConfigError with all that is wrong in any layer."""
+    fields = {f"train.{name}": field for name, field in config.packaged("train", "default")[0].items()}
+    fields |= {f"method.{name}": field for name, field in config.packaged("methods", method)[0].items()}
+    for modality, encoder in encoders.items():
+        fields |= {f"encoder.{modality}.{name}": field for name, field in config.packaged("encoders", encoder)[0].items()}
+    layers = [space.layers["train"], space.layers["method"], space.layers["encoder"]]
+    layers += [config.read_file(config_file)] if config_file else []
+    resolved = config.resolve(fields, [*layers, config.overrides(sets), flags or {}])
+    told = seed if seed is not None else space.settings.values["seed"]
+    resolved.values["seed"] = told
+    resolved.origins["seed"] = "--seed" if seed is not None else space.settings.origins["seed"]
+    return resolved

@@ -1,0 +1,139 @@
+"""omnifuse preprocess mimic: MIMIC-III or IV tables to a cohort."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import click
+from omnifuse import config, console, options, workspace
+from omnifuse.preprocess.schema import ConfigError
+
+TASKS = ("mortality", "phenotyping", "los", "los_remaining")
+COMPAT = ("none", "mimic3-benchmarks", "medfuse")
+path = click.Path(path_type=Path)
+
+
+@click.command(name="mimic")
+@click.option("--ehr", type=path, default=None, metavar="DIR", help="The folder with the tables.  [default: the workspace's]")
+@options.out
+@click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="A task to label; may be repeated.  [default: all]")
+@click.option("--step-hours", type=click.FloatRange(0.25, 24), help="Length of a bin.  [default: 2]")
+@click.option("--compat", type=click.Choice(COMPAT), help="Reproduce a published pipeline, faults included.  [default: none]")
+@click.option(
+    "--splits", type=path, metavar="FILE", help="A frozen list of patients and parts (CSV), or a folder with testset and valset lists."
+)
+@click.option("--split", type=click.Choice(["hash", "temporal"]), help="How folds are made without --splits.  [default: hash]")
+@click.option(
+    "--assign-new", is_flag=True, default=None, help="Give patients that the frozen list lacks a part by hash instead of refusing."
+)
+@click.option("--time", type=click.Choice(["storetime", "charttime"]), help="When a value counts as known.  [default: storetime]")
+@click.option("--lookback-hours", type=click.FloatRange(0, 24), help="Hours before ICU admission that the series may use.  [default: 0]")
+@click.option("--los-thresholds", metavar="DAYS[,DAYS]", help="Where task los cuts the length of stay.  [default: 7]")
+@click.option("--los-window-hours", type=click.FloatRange(1, 168), help="Hours that task los may see.  [default: 24]")
+@click.option("--exclude-comfort-care", is_flag=True, default=None, help="Leave out stays with comfort care ordered in the window.")
+@click.option("--venous-ph", is_flag=True, default=None, help="Count venous pH as pH.")
+@click.option("--label-era", type=click.Choice(["icd9", "icd10", "both"]), help="Admissions whose codes make phenotypes.  [default: both]")
+@click.option("--phenotypes", type=path, metavar="FILE", help="Definitions of the phenotypes (needed by --compat medfuse).")
+@click.option(
+    "--on-bad-row", type=click.Choice(["error", "skip"]), help="Stop at a row that cannot be read, or count it.  [default: error]"
+)
+@click.option("--max-bad", type=click.IntRange(0), help="Rows that --on-bad-row skip may leave out.  [default: 0]")
+@options.common
+def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, seed: int | None, sets: tuple[str, ...], **given) -> None:
+    """MIMIC-III or MIMIC-IV tables to a cohort: stays, labels, 17 variables in 76 columns, folds.
+
+    Says which release it found, how many stays each rule leaves, and what each rule changed. Windows are half-open; a value
+    counts from the moment it was stored. A second call with the same input does nothing but check.
+
+    \b
+    Example:
+      omnifuse preprocess mimic --ehr /data/mimiciv/3.1 --out cohorts/mimic
+      omnifuse preprocess mimic --ehr /data/mimiciii/1.4 --compat mimic3-benchmarks --out cohorts/benchmark
+    """
+    from omnifuse.preprocess import mimic
+
+    space = workspace.find()
+    source = ehr or space.ehr
+    if source is None:
+        raise ConfigError("no tables given", hint="--ehr DIR, or ehr: in omnifuse.yaml; omnifuse demo --raw DIR writes synthetic ones")
+    target = out or space.output("cohorts", "mimic")
+    resolved = _options(space, given, sets, seed)
+    if dry_run:
+        _show_plan(mimic.plan(source, resolved), target, as_json)
+        return
+    cohort = mimic.build_cohort(source, target, resolved, progress=console.progress)
+    audit = cohort.json("audit.json")
+    if not as_json:
+        _show(cohort.meta, audit)
+        console.say(f"\ncohort: {target}")
+    console.finish(as_json, {"cohort": str(target), "meta": cohort.meta, "audit": audit})
+
+
+def _options(space: workspace.Workspace, given: dict, sets: tuple[str, ...], seed: int | None):
+    """The options of preprocessing from the packaged defaults, the workspace, --set and flags, in this order."""
+    from omnifuse.preprocess.mimic import Options
+
+    told = {name: value for name, value in given.items() if value is not None and value != ()}
+    if "los_thresholds" in told:
+        told["los_thresholds"] = [text.strip() for text in told["los_thresholds"].split(",")]
+    fields = {}
+    for field in dataclasses.fields(Options):
+        default = field.default
+        fields[f"preprocess.{field.name}"] = config.Field(list(default) if isinstance(default, tuple) else default)
+    flags = {f"preprocess.{name}": config.Leaf(_text(value), f"--{name.replace('_', '-')}") for name, value in told.items()}
+    resolved = config.resolve(fields, [space.layers["preprocess"], config.overrides(sets), flags])
+    values = {name.removeprefix("preprocess."): value for name, value in resolved.values.items()}
+    values["seed"] = seed if seed is not None else space.settings.values["seed"]
+    kinds = {field.name: field.default for field in dataclasses.fields(Options)}
+    return Options(**{name: tuple(value) if isinstance(kinds[name], tuple) else value for name, value in values.items()})
+
+
+def _text(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
+
+
+def _show_plan(plan: dict, target: Path, as_json: bool) -> None:
+    from omnifuse.preprocess import store
+
+    if not as_json:
+        console.say(f"would read {plan['source']}:")
+        console.table(
+            [(table["name"], console.size(table["bytes"]), table["rows"]) for table in plan["tables"]], ("table", "size", "rows (about)")
+        )
+        console.say(f"would write {target}: about {console.size(plan['output_bytes'])}; {store.free_text(target)}")
+    console.finish(as_json, {**plan, "out": str(target)})
+
+
+def _show(meta: dict, audit: dict) -> None:
+    source = meta["source"]
+    console.say(f"found {source['dataset']} {source.get('version') or ''}")
+    console.table([(name, told["rows"]) for name, told in source["tables"].items()], ("table", "rows"))
+    console.say("\nstays")
+    steps = [(step["step"], step["stays"], step["admissions"], step["patients"]) for step in audit["attrition"]]
+    console.table(steps, ("step", "stays", "admissions", "patients"))
+    console.say("\nrows")
+    for table in audit["rows"]:
+        dropped = ", ".join(f"{console.number(count)} {reason}" for reason, count in table["dropped"].items() if count)
+        console.say(
+            f"  {table['table']}: {table['in']:,} in = {table['used']:,} used + {sum(table['dropped'].values()):,} left out ({dropped})"
+        )
+    if audit["rules"]:
+        console.say("\nrules")
+        console.table([(rule["rule"], rule["changed"], rule["what"]) for rule in audit["rules"]], ("rule", "changed", ""))
+    console.say("\ntasks")
+    rows = [(name, told["samples"], told["kind"], _positives(name, told, audit)) for name, told in meta["tasks"].items()]
+    console.table(rows, ("task", "samples", "kind", "positive"))
+    if meta["splits"].get("refused"):
+        console.note(f"training on this cohort is refused: {meta['splits']['refused']}")
+    for warning in audit["warnings"]:
+        console.note(warning)
+
+
+def _positives(task: str, told: dict, audit: dict) -> str:
+    labels = [label for label in audit["labels"] if label["task"] == task]
+    if len(labels) == 1:
+        return f"{labels[0]['positive']:,}"
+    return f"{len(labels)} labels" if labels else ""
