@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
+
 from omnifuse.preprocess.schema import Silent
 
 

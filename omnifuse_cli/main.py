@@ -9,6 +9,7 @@ import sys
 import traceback
 
 import click
+
 from omnifuse import __version__
 from omnifuse.preprocess.schema import OmnifuseError, ResourceError, nearest
 

@@ -319,6 +319,21 @@ class Artefact:
 
         return polars.read_parquet(self.file(name))
 
+    def batches(self, name: str, columns: list[str] | None = None, rows: int = 200_000) -> Iterator[Any]:
+        """The rows of a Parquet file in order, as polars DataFrames of at most `rows`: for tables larger than memory."""
+        import polars
+
+        table = polars.scan_parquet(self.file(name))
+        table = table if columns is None else table.select(columns)
+        for start in range(0, self.height(name), rows):
+            yield table.slice(start, rows).collect()
+
+    def height(self, name: str) -> int:
+        """The number of rows of a Parquet file, from its footer."""
+        import polars
+
+        return polars.scan_parquet(self.file(name)).select(polars.len()).collect().item()
+
     def json(self, name: str) -> Any:
         return read_json(self.file(name))
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
+
 from omnifuse import console, options
 from omnifuse.preprocess.schema import ConfigError
 

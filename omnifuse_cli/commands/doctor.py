@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 import click
+
 from omnifuse import console, options, workspace
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import OmnifuseError

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from omnifuse import config, console, options, workspace
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import click
+
 from omnifuse import config, console, options, workspace
 from omnifuse.preprocess.schema import ConfigError
 

@@ -1,6 +1,7 @@
 """Configuration: what wins, what is refused, and that all that is wrong is said at once."""
 
 import pytest
+
 from omnifuse import config
 from omnifuse.preprocess.schema import ConfigError
 

@@ -1,6 +1,7 @@
 """The workspace is found from below, checked when read, and says what is missing."""
 
 import pytest
+
 from omnifuse import workspace
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError, ConfigError

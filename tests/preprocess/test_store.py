@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy
 import polars
 import pytest
+
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError, LockedError, ResourceError
 
