@@ -1,30 +1,32 @@
 """Frozen split lists: files of the past that say which patient was test, so that numbers can be compared.
 
-    header    `patient_id` or `subject_id`, `part` and perhaps `fold`; parts of schema.PARTS, also `validate` and `validation`
+    header    a table with `patient_id` or `subject_id`, `part` and perhaps `fold`; parts of schema.PARTS, also `validate`, `validation`
     flags     mimic3-benchmarks and MedFuse: two lists without a header, named testset* and valset*, of rows `subject,flag`;
               1 is test (or val), 0 is not. Read as if they had a header, the first subject of each would be lost
     folder    one that holds such a testset* and valset*
 
-Plain or gzip, UTF-8. Patient ids are kept as text: compared as text with one cohort and as integers with another they are the same, while
+Patient ids are kept as text: compared as text with one cohort and as integers with another they are the same, while
 lists read as integers against ids read as text match nobody and say nothing.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
 
-from omnifuse.preprocess.schema import PARTS, InputError, nearest
+from omnifuse.preprocess import tables
+from omnifuse.preprocess.schema import PARTS, InputError
+from omnifuse.preprocess.tables.source import open_text
 
 SPELLINGS = {**{part: part for part in PARTS}, "validate": "val", "validation": "val"}
 FLAGGED = {"testset": "test", "valset": "val"}
 IDS = ("patient_id", "subject_id")
+SCHEMA = {"patient_id": pl.String, "part": pl.String, "fold": pl.Int8}
+NO_HEADER = "lists without a header are read where they are named testset*.csv and valset*.csv"
 
 
 def read_frozen(paths: list[Path]) -> pl.DataFrame:
@@ -36,10 +38,7 @@ def read_frozen(paths: list[Path]) -> pl.DataFrame:
     Raises:
         InputError: a file is missing or broken, a row is not of its form, or patients are listed under two parts.
     """
-    rows: list[tuple[str, str, int | None]] = []
-    for path in _files(paths):
-        rows += _read(path)
-    table = pl.DataFrame(rows, schema={"patient_id": pl.String, "part": pl.String, "fold": pl.Int8}, orient="row").unique()
+    table = pl.concat([_read(path) for path in _files(paths)] or [pl.DataFrame(schema=SCHEMA)]).unique()
     if table.is_empty():
         raise InputError("the split lists name no patient", where=", ".join(str(path) for path in paths))
     if (unfolded := table["fold"].null_count()) and unfolded < table.height:
@@ -80,35 +79,44 @@ def _flag_meaning(path: Path) -> str | None:
     return next((part for prefix, part in FLAGGED.items() if name.startswith(prefix)), None)
 
 
-def _read(path: Path) -> list[tuple[str, str, int | None]]:
-    """Rows of (patient, part or "rest", fold)."""
-    lines = _lines(path)
-    if not lines:
-        raise InputError("is empty", where=path)
-    header = [name.strip().lower() for name in lines[0][1]]
-    if any(name in header for name in (*IDS, "part")):
-        return [_by_header(path, number, row, header) for number, row in lines[1:]]
-    if meaning := _flag_meaning(path):
-        return [_by_flag(path, number, row, meaning) for number, row in lines]
-    raise InputError(
-        "has no header row with patient_id (or subject_id) and part",
-        where=path,
-        hint="lists without a header are read where they are named testset*.csv and valset*.csv",
-    )
+def _read(path: Path) -> pl.DataFrame:
+    """patient_id, part (or "rest": not this list's part), fold."""
+    meaning = _flag_meaning(path)
+    lines = _lines(path) if meaning else []
+    if lines and not {*IDS, "part"} & {name.strip().lower() for name in lines[0][1]}:
+        rows = [_by_flag(path, number, row, meaning) for number, row in lines]
+        return pl.DataFrame(rows, schema=SCHEMA, orient="row")
+    names = tables.header(path)
+    if "part" not in names or len({*IDS} & {*names}) != 1:
+        raise InputError("needs the columns patient_id (or subject_id) and part", where=path, hint=NO_HEADER)
+    columns = [
+        tables.Column("patient_id", pl.String, nullable=False, aliases=("subject_id",)),
+        tables.Column("part", pl.String, nullable=False),
+        tables.Column("fold", pl.Int64, required=False, nullable=False),
+    ]
+    return _with_parts(path, tables.read(path, columns, with_row=True))
+
+
+def _with_parts(path: Path, table: pl.DataFrame) -> pl.DataFrame:
+    part = pl.col("part").str.strip_chars().str.to_lowercase().replace_strict(SPELLINGS, default=None)
+    table = table.with_columns(pl.col("patient_id").str.strip_chars(), part.alias("part"))
+    for column, what in (("part", f"the part is none of {', '.join(SPELLINGS)}"), ("fold", "the fold is no number from 0 to 126")):
+        wrong = pl.col("part").is_null() if column == "part" else ~pl.col("fold").is_between(0, 126)
+        if (rows := table.filter(wrong)).height:
+            raise InputError(what, where=f"{path}:{rows['row'][0]}")
+    return table.select(pl.col(name).cast(kind) for name, kind in SCHEMA.items())
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """(line number, fields) of every line that is not empty."""
+    """(line number, fields) of every line that is not empty: the one reader of tables needs a header, and these lists have none."""
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw).decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        with open_text(path) as source:
+            text = bytearray()
+            block = memoryview(bytearray(1 << 20))
+            while count := source.readinto(block):
+                text += block[:count]
+        reader = csv.reader(io.StringIO(text.decode("utf-8-sig"), newline=""), strict=True)
         return [(reader.line_num, row) for row in reader if row]
-    except OSError as error:
-        why = "the checksum is wrong" if isinstance(error, gzip.BadGzipFile) else "cannot be read"
-        raise InputError(why, where=path) from None
-    except (EOFError, zlib.error):
-        raise InputError("the file looks cut off", where=path, hint="copy it again") from None
     except UnicodeDecodeError:
         raise InputError("is not UTF-8 text", where=path) from None
     except csv.Error:
@@ -120,21 +128,3 @@ def _by_flag(path: Path, number: int, row: list[str], meaning: str) -> tuple[str
     if len(fields) != 2 or not fields[0] or fields[1] not in ("0", "1"):
         raise InputError("is not a subject and a flag 0 or 1", where=f"{path}:{number}")
     return fields[0], meaning if fields[1] == "1" else "rest", None
-
-
-def _by_header(path: Path, number: int, row: list[str], header: list[str]) -> tuple[str, str, int | None]:
-    ids = [name for name in IDS if name in header]
-    if len(ids) != 1 or "part" not in header:
-        raise InputError("needs the columns patient_id (or subject_id) and part", where=path)
-    if len(row) != len(header):
-        raise InputError(f"{len(row)} fields instead of {len(header)}", where=f"{path}:{number}")
-    fields = dict(zip(header, (field.strip() for field in row)))
-    part = SPELLINGS.get(fields["part"].lower())
-    if part is None:
-        raise InputError("the part is unknown", where=f"{path}:{number}", hint=nearest("", PARTS))
-    if not fields[ids[0]]:
-        raise InputError("the patient id is empty", where=f"{path}:{number}")
-    fold = fields.get("fold")
-    if fold is not None and not (fold.isascii() and fold.isdigit() and int(fold) <= 127):
-        raise InputError("the fold is no number from 0 to 127", where=f"{path}:{number}")
-    return fields[ids[0]], part, None if fold is None else int(fold)

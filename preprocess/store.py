@@ -18,6 +18,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import socket
 import time
@@ -26,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omnifuse.preprocess.schema import ArtefactError, LockedError, ResourceError
+from omnifuse.preprocess.schema import ArtefactError, ConfigError, LockedError, ResourceError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -166,6 +167,11 @@ def _beside(path: Path, what: str) -> Path:
     return path.with_name(f".{path.name}.{what}")
 
 
+def building_folder(path: Path) -> Path:
+    """The folder in which `create` builds `path`; it is there while a writer works and, with keep_partial, after one was cut off."""
+    return _beside(Path(path).absolute(), "building")
+
+
 @contextlib.contextmanager
 def lock(path: Path) -> Iterator[None]:
     """Holds the right to write the artefact `path`; LockedError where another process holds it.
@@ -220,11 +226,16 @@ def create(path: Path, kind: str, *, fingerprint: str, meta: dict[str, Any] | No
         fingerprint: the key of what it was made from; `current` compares it.
         meta: what readers need; `Builder.meta` may be filled while building.
         keep_partial: go on with what an interrupted writer left, and leave it on error: for long work that resumes.
+
+    Raises:
+        ConfigError: `path` holds something else, which the swap would delete.
+        LockedError: another process is writing it.
     """
     path = Path(path).absolute()
     with lock(path):
         _recover(path)
-        building = _beside(path, "building")
+        _refuse_to_replace(path, kind)
+        building = building_folder(path)
         if building.exists() and not keep_partial:
             shutil.rmtree(building)
         make_folder(building)
@@ -258,6 +269,18 @@ def _recover(path: Path) -> None:
             shutil.rmtree(replaced)
         else:
             os.rename(replaced, path)
+
+
+def _refuse_to_replace(path: Path, kind: str) -> None:
+    """Only an artefact of the same kind gives way: `--out ~` must not cost a home folder, nor an export a cohort."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    manifest = path / MANIFEST
+    # Not parsed: a damaged artefact may be made again, and its manifest opens with its kind.
+    told = re.match(rb'\{\s*"omnifuse": "(\w+)"', manifest.read_bytes() if manifest.is_file() else b"")
+    if told is None or told[1].decode() != kind:
+        what = f"is a {told[1].decode()}" if told else "holds something else"
+        raise ConfigError(f"{what} and is not replaced by this {kind}", where=path, hint="choose another --out, or move it away")
 
 
 def finish(folder: Path, kind: str, *, fingerprint: str, meta: dict[str, Any], skip: tuple[str, ...] = ()) -> None:
@@ -347,7 +370,7 @@ def open(path: Path, kind: str) -> Artefact:
     path = Path(path)
     name = path / MANIFEST
     if not name.is_file():
-        unfinished = (path.exists() and any(path.iterdir())) or _beside(path.absolute(), "building").exists()
+        unfinished = (path.is_dir() and any(path.iterdir())) or _beside(path.absolute(), "building").exists()
         raise ArtefactError(f"is {'an unfinished' if unfinished else 'no'} {kind}", where=path, hint=_how_to_make(kind))
     body = read_json(name)
     if not isinstance(body, dict) or body.pop("self", None) != digest(body):

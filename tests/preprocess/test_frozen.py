@@ -48,6 +48,12 @@ def test_a_folder_of_both_lists(tmp_path):
     assert as_dict(read_frozen([tmp_path])) == {"1": "test", "2": "val"}
 
 
+def test_the_parts_of_another_cohort(tmp_path):
+    parts = pl.DataFrame({"fold": [0, 1], "patient_id": [7, 7], "part": ["test", "val"]}, schema_overrides={"fold": pl.Int8})
+    parts.write_parquet(tmp_path / "parts.parquet")
+    assert read_frozen([tmp_path / "parts.parquet"]).rows() == [("7", "test", 0), ("7", "val", 1)]
+
+
 def test_a_column_of_folds(tmp_path):
     table = read_frozen(written(tmp_path, {"s.csv": "fold,patient_id,part\n0,1,test\n1,1,val\n"}))
     assert table.rows() == [("1", "test", 0), ("1", "val", 1)] and table.schema["fold"] == pl.Int8
@@ -67,21 +73,25 @@ def test_the_lists_of_mimic3_benchmarks_keep_their_first_subjects():
     [
         ({"s.csv": "patient_id,part\n71,train\n71,val\n72,val\n"}, "s.csv", "1 of 2 patients are listed with different parts"),
         ({"testset.csv": "71,1\n72,0\n", "valset.csv": "71,1\n"}, "testset.csv", "1 of 2 patients are listed with different parts"),
-        ({"s.csv": "patient_id,part\n71,train\n72,tset\n"}, "s.csv:3", "the part is unknown"),
-        ({"s.csv": "patient_id,part\n71\n"}, "s.csv:2", "1 fields instead of 2"),
-        ({"s.csv": "patient_id,part\n,train\n"}, "s.csv:2", "the patient id is empty"),
+        ({"s.csv": "patient_id,part\n71,train\n72,tset\n"}, "s.csv:3", "the part is none of"),
+        ({"s.csv": "patient_id,part\n71\n"}, "s.csv:2", "1 field instead of 2"),
+        ({"s.csv": "patient_id,part\n,train\n"}, "s.csv:2:patient_id", "is empty"),
         ({"s.csv": "patient_id,subject_id,part\n71,71,train\n"}, "s.csv", "needs the columns"),
         ({"s.csv": "patient_id,split\n71,train\n"}, "s.csv", "needs the columns"),
-        ({"s.csv": "patient_id,part,fold\n71,train,two\n"}, "s.csv:2", "the fold is no number"),
-        ({"s.csv": "71,1\n72,0\n"}, "s.csv", "has no header row"),
+        ({"s.csv": "patient_id,part,fold\n71,train,two\n"}, "s.csv:2:fold", "is no whole number"),
+        ({"s.csv": "71,1\n72,0\n"}, "s.csv", "lists without a header are read where they are named testset"),
         ({"testset.csv": "71,1\n72,2\n"}, "testset.csv:2", "a flag 0 or 1"),
         ({"testset.csv": "71,1,0\n"}, "testset.csv:1", "a flag 0 or 1"),
+        ({"s.csv": "patient_id,part,fold\n71,train,127\n"}, "s.csv:2", "the fold is no number from 0 to 126"),
+        ({"testset.csv": '"71,1\n'}, "testset.csv", "a quote is left open"),
+        ({"testset.csv": b"71\xff,1\n"}, "testset.csv", "is not UTF-8"),
+        ({"testset.csv.gz": gzip.compress(b"71,1\n72,0\n")[:-9]}, "testset.csv.gz", "is cut off"),
         ({"s.csv": ""}, "s.csv", "is empty"),
         ({"s.csv": "patient_id,part\n"}, "s.csv", "name no patient"),
-        ({"s.csv": 'patient_id,part\n"71,train\n'}, "s.csv", "a quote is left open"),
+        ({"s.csv": 'patient_id,part\n"71,train\n'}, "s.csv", "a quote is opened and never closed"),
         ({"s.csv": b"patient_id,part\n71\xff,train\n"}, "s.csv", "is not UTF-8"),
-        ({"s.csv.gz": gzip.compress(b"patient_id,part\n71,train\n")[:-9]}, "s.csv.gz", "looks cut off"),
-        ({"s.csv.gz": gzip.compress(b"patient_id,part\n71,train\n")[:-8] + bytes(8)}, "s.csv.gz", "the checksum is wrong"),
+        ({"s.csv.gz": gzip.compress(b"patient_id,part\n71,train\n")[:-9]}, "s.csv.gz", "is cut off"),
+        ({"s.csv.gz": gzip.compress(b"patient_id,part\n71,train\n")[:-8] + bytes(8)}, "s.csv.gz", "checksum are wrong"),
         ({"a.csv": "patient_id,part\n71,val\n", "b.csv": "patient_id,part,fold\n71,val,0\n"}, "a.csv", "one split list has a column fold"),
     ],
 )
@@ -97,5 +107,5 @@ def test_a_broken_list_is_named_without_its_values(tmp_path, texts, where, error
 
 @pytest.mark.parametrize("name", ["absent.csv", "."])
 def test_a_missing_list(tmp_path, name):
-    with pytest.raises(InputError, match=r"cannot be read|holds 0 files testset"):
+    with pytest.raises(InputError, match=r"cannot be opened|holds 0 files testset"):
         read_frozen([tmp_path / name])

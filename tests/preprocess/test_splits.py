@@ -80,7 +80,8 @@ def test_shares_are_of_the_patients_outside_the_test_fold():
 
 def test_the_seed_decides_and_is_part_of_the_content():
     first, second = make_parts(cohort(400), seed=1), make_parts(cohort(400), seed=2)
-    moved = sum(part != as_dict(second)[key] for key, part in as_dict(first).items())
+    others = as_dict(second)
+    moved = sum(part != others[key] for key, part in as_dict(first).items())
     assert moved > 0.3 * len(as_dict(first))
     assert first.meta["sha256"] != second.meta["sha256"] == make_parts(cohort(400), seed=2).meta["sha256"]
 

@@ -14,7 +14,7 @@ import polars
 import pytest
 
 from omnifuse.preprocess import store
-from omnifuse.preprocess.schema import ArtefactError, LockedError, ResourceError
+from omnifuse.preprocess.schema import ArtefactError, ConfigError, LockedError, ResourceError
 
 
 def make(path: Path, value: int = 1, fingerprint: str = "one") -> store.Artefact:
@@ -106,6 +106,44 @@ def test_another_kind_or_format_is_named(tmp_path):
 def test_a_missing_artefact_names_the_command_that_makes_it(tmp_path):
     with pytest.raises(ArtefactError, match="is no cohort .omnifuse preprocess makes it"):
         store.open(tmp_path / "none", "cohort")
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ({"thesis.tex": "years of work"}, "holds something else"),
+        ({"manifest.json": '{"name": "a web page"}'}, "holds something else"),
+        ({"manifest.json": '{\n "omnifuse": "run",\n "format": 1}'}, "is a run"),
+        (None, "holds something else"),
+    ],
+)
+def test_what_is_no_such_artefact_is_never_replaced(tmp_path, there, why):
+    target = tmp_path / "c"
+    if there is None:
+        target.write_text("a file")
+    for name, text in (there or {}).items():
+        store.make_folder(target)
+        (target / name).write_text(text)
+    with pytest.raises(ConfigError, match=why):
+        make(target)
+    assert target.read_text() == "a file" if there is None else {path.name: path.read_text() for path in target.iterdir()} == there
+    assert leftovers(tmp_path) == []
+
+
+def test_an_empty_folder_and_a_damaged_artefact_are_replaced(tmp_path):
+    (tmp_path / "c").mkdir()
+    make(tmp_path / "c")
+    manifest = tmp_path / "c" / store.MANIFEST
+    manifest.write_bytes(manifest.read_bytes()[:60])
+    assert make(tmp_path / "c", 2).meta == {"value": 2}
+
+
+def test_a_table_is_read_in_batches_in_its_order(tmp_path):
+    with store.create(tmp_path / "c", "cohort", fingerprint="") as out:
+        store.write_parquet(out.path("a.parquet"), polars.DataFrame({"x": range(10), "y": range(10)}))
+    made = store.open(tmp_path / "c", "cohort")
+    assert [batch["x"].to_list() for batch in made.batches("a.parquet", ["x"], rows=4)] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+    assert made.height("a.parquet") == 10
 
 
 def test_a_failed_writer_leaves_the_old_artefact(tmp_path):

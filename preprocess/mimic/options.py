@@ -1,0 +1,106 @@
+"""What can be chosen when a cohort is made from MIMIC, checked as a whole before anything is read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omnifuse.preprocess import store
+from omnifuse.preprocess.schema import ConfigError, nearest
+
+TASKS = ("mortality", "phenotyping", "los", "los_remaining")
+NONE, BENCHMARKS, MEDFUSE = "none", "mimic3-benchmarks", "medfuse"
+COMPATS = (NONE, BENCHMARKS, MEDFUSE)
+TIMES = ("storetime", "charttime")
+SPLITS = ("hash", "temporal")
+ERAS = ("icd9", "icd10", "both")
+
+# Rules of the default mode that a compat mode cannot take, with the value that means "off".
+_DEFAULT_ONLY = {"lookback_hours": 0, "exclude_comfort_care": False, "venous_ph": False, "label_era": "both"}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices of `build_cohort`.
+
+    Args:
+        tasks: of TASKS.
+        step_hours: width of a bin.
+        compat: `none` applies every rule of docs; the others reproduce a published pipeline, faults included.
+        split: `hash` or `temporal`; `splits` names frozen lists instead. mimic3-benchmarks takes its own lists where nothing is told.
+        assign_new: patients in no frozen list are split by hash instead of being refused.
+        time: when a value is known: at its storetime where there is one, or at its charttime.
+        lookback_hours: the series begins so long before intime, 0 to 24.
+        los_thresholds: days; one gives a binary task (longer or not), several a class each.
+        los_window_hours: what is seen of the stay for `los`.
+        phenotypes: MedFuse's definitions of the phenotypes, which are not shipped.
+        on_bad_row: `error` or `skip`, at most `max_bad` rows a table.
+    """
+
+    tasks: tuple[str, ...] = TASKS
+    step_hours: float = 2.0
+    compat: str = NONE
+    split: str = "hash"
+    splits: Path | None = None
+    assign_new: bool = False
+    seed: int = 0
+    time: str = "storetime"
+    lookback_hours: float = 0
+    los_thresholds: tuple[float, ...] = (7.0,)
+    los_window_hours: float = 24
+    exclude_comfort_care: bool = False
+    venous_ph: bool = False
+    label_era: str = "both"
+    phenotypes: Path | None = None
+    on_bad_row: str = "error"
+    max_bad: int = 0
+
+    def __post_init__(self):
+        for field, known in (("compat", COMPATS), ("time", TIMES), ("split", SPLITS), ("label_era", ERAS)):
+            _one_of(field, getattr(self, field), known)
+        for task in self.tasks:
+            _one_of("task", task, TASKS)
+        if not self.tasks or len(set(self.tasks)) != len(self.tasks):
+            raise ConfigError("the tasks must be at least one, each once", hint=", ".join(TASKS))
+        _between("step_hours", self.step_hours, 0.1, 48)
+        _between("lookback_hours", self.lookback_hours, 0, 24)
+        _between("los_window_hours", self.los_window_hours, 1, 240)
+        days = self.los_thresholds
+        if not days or list(days) != sorted(set(days)) or days[0] * 24 < self.los_window_hours:
+            raise ConfigError("los_thresholds must ascend, from the end of los_window_hours on", hint="days, such as 3,7")
+        if self.compat != NONE:
+            for field, off in _DEFAULT_ONLY.items():
+                if getattr(self, field) != off:
+                    raise ConfigError(f"{field} is a rule of the default mode; --compat {self.compat} keeps the published pipeline's")
+        if self.phenotypes is not None and self.compat != MEDFUSE:
+            raise ConfigError("phenotype definitions belong to --compat medfuse")
+
+    @property
+    def is_compat(self) -> bool:
+        return self.compat != NONE
+
+    def to_json(self) -> dict[str, Any]:
+        """Every choice that changes the outcome; of files, their content and not their name."""
+        told = asdict(self)
+        for field in ("splits", "phenotypes"):
+            path = told[field]
+            told[field] = None if path is None else _content(Path(path))
+        return told
+
+
+def _one_of(field: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{field} {value!r} is unknown", hint=nearest(value, known))
+
+
+def _between(field: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ConfigError(f"{field} is {value:g}; {low:g} to {high:g} are possible")
+
+
+def _content(path: Path) -> str:
+    if not path.exists():
+        raise ConfigError("does not exist", where=path)
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    return store.digest([[file.name, store.sha256(file)] for file in files if file.is_file()])
