@@ -1,0 +1,114 @@
+"""One stage under way: what it learns from, what this epoch has shown so far, its best weights, and when it stops."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from torch import Tensor
+
+from omnifuse.models.checkpoint import load_optimizer, optimizer_tensors
+from omnifuse.models.contract import Method, Stage
+from omnifuse.models.monitoring import EarlyStop, compute_auroc
+from omnifuse.models.options import TrainOptions
+from omnifuse.models.prediction import FINAL, Predicted, Reader, predict
+from omnifuse.models.step import Stepped, Stepper
+
+log = logging.getLogger(__name__)
+
+
+class StageRun:
+    """The state of a stage between its start and its end; `tensors` and `state` are what a checkpoint keeps of it."""
+
+    def __init__(self, stage: Stage, method: Method, samples: Any, options: TrainOptions, reader: Reader):
+        least = lambda asked, told: min(asked or told, told)
+        self.stage, self.method, self.reader = stage, method, reader
+        self.epochs = least(stage.epochs, options.epochs)
+        self.part, self.monitor_part = (self._visible(samples.part(name)) for name in (stage.part, stage.monitor_part))
+        self.stop = EarlyStop(least(stage.patience, options.patience), stage.larger_is_better)
+        self.stepper = Stepper(method, stage, options, reader.processes, reader.device, reader.amp)
+        self.monitor = stage.monitor
+        self.sums: dict[str, tuple[float, float]] = {}
+        self.best: dict[str, Tensor] = {}
+
+    def _visible(self, part):
+        return part if self.stage.modalities is None else part.having(self.stage.modalities)
+
+    def begin(self) -> None:
+        if self.stage.keep == "start":
+            self.best = self._snapshot()
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().clone() for name, tensor in self.method.state_dict().items()}
+
+    def add(self, stepped: Stepped) -> None:
+        """Takes the step's terms into the means of the epoch."""
+        for name, (value, count) in {**stepped.terms, "loss": (stepped.total, 1.0)}.items():
+            before = self.sums.get(name, (0.0, 0.0))
+            self.sums[name] = (before[0] + value, before[1] + count)
+
+    def close_epoch(self) -> dict[str, float]:
+        """The epoch's means, by name."""
+        means = {f"train/{name}": value / count for name, (value, count) in self.sums.items() if count}
+        self.sums = {}
+        return means
+
+    def validate(self) -> tuple[dict[str, float], dict[str, float], Predicted]:
+        """Metrics and traces of the monitored part, and what they were computed from."""
+        name, loss = self.stage.monitor_part, lambda output, batch: self.method.loss(output, batch, self.stage)
+        predicted = predict(self.method, self.monitor_part, self.reader, loss)
+        means = {term: float(value.mean) for term, value in predicted.terms.items()}
+        metrics = {f"{name}/{term}": value for term, value in means.items()}
+        if means:
+            metrics[f"{name}/loss"] = sum(float(term.weight) * means[key] for key, term in predicted.terms.items())
+        for head, logits in predicted.logits.items():
+            auroc, _, _ = compute_auroc(logits, self.monitor_part.label)
+            if auroc is not None:
+                metrics[f"{name}/auroc" + ("" if head == FINAL else f"/{head}")] = auroc
+        traces = {f"trace/{key}": _mean(value) for key, value in predicted.traces.items()}
+        return metrics, traces, predicted
+
+    def judge(self, metrics: dict[str, float], epoch: int) -> None:
+        """Keeps the epoch's weights where they are the best so far. Without a label to rank by, the loss decides, and it says so."""
+        name = self.stage.monitor_part
+        value = metrics.get(f"{name}/{self.monitor}", metrics.get(self.monitor))
+        if value is None and epoch == 1 and self.monitor != "loss":
+            log.warning("stage %s: %s cannot be computed on %s, the loss chooses the epoch instead", self.stage.name, self.monitor, name)
+            self.monitor, self.stop.larger_is_better = "loss", False
+            value = metrics.get(f"{name}/loss")
+        if self.stop.update(value, epoch) and self.stage.keep == "best":
+            self.best = self._snapshot()
+
+    def end(self, epoch: int) -> dict[str, Any]:
+        """Puts the chosen weights in place, and tells which they are."""
+        if self.best:
+            self.method.load_state_dict(self.best)
+        kept = {"start": 0, "last": epoch, "best": self.stop.best_epoch}[self.stage.keep]
+        value = self.stop.best if self.stage.keep == "best" else None
+        return {
+            "stage": self.stage.name,
+            "epoch": kept,
+            "monitor": f"{self.stage.monitor_part}/{self.monitor}",
+            "value": value,
+            "epochs": epoch,
+        }
+
+    def tensors(self) -> dict[str, Tensor]:
+        parts = {"model": self.method.state_dict(), "best": self.best, "optimizer": optimizer_tensors(self.stepper.optimizer)}
+        return {f"{kind}/{name}": tensor for kind, tensors in parts.items() for name, tensor in tensors.items()}
+
+    def state(self) -> dict[str, Any]:
+        return {"stop": vars(self.stop), "monitor": self.monitor, "sums": {name: list(pair) for name, pair in self.sums.items()}}
+
+    def restore(self, tensors: dict[str, Tensor], state: dict[str, Any]) -> None:
+        pick = lambda kind: {name.removeprefix(kind): tensor for name, tensor in tensors.items() if name.startswith(kind)}
+        self.method.load_state_dict(pick("model/"))
+        self.best = {name: tensor.to(self.reader.device) for name, tensor in pick("best/").items()}
+        load_optimizer(self.stepper.optimizer, pick("optimizer/"))
+        self.stop, self.monitor = EarlyStop(**state["stop"]), state["monitor"]
+        self.sums = {name: (value, count) for name, (value, count) in state["sums"].items()}
+
+
+def _mean(values) -> float:
+    known = values[values == values]
+    return float(known.mean(dtype="float64")) if len(known) else float("nan")

@@ -1,0 +1,95 @@
+"""Knobs: what a world may say, and the one line that answers what it may not."""
+
+import dataclasses
+
+import pytest
+
+from omnifuse.preprocess.clinic.worldfile import WORLDS, read_world
+from omnifuse.preprocess.schema import ConfigError
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in WORLDS.glob("*.yaml")))
+def test_worlds_that_are_shipped_can_be_read(name):
+    assert read_world(name).name == name
+
+
+WRONG = [
+    ({"outcom": {}}, "outcom: unknown knob, did you mean outcome?"),
+    ({"outcome": {"prevalance": 0.1}}, "outcome.prevalance: unknown knob, did you mean prevalence?"),
+    ({"outcome": {"prevalence": 1.2}}, "outcome.prevalence: 1.2 is out of range, from 0.01 to 0.99"),
+    ({"outcome": {"prevalence": "often"}}, "outcome.prevalence: expected a number"),
+    ({"outcome": {"prevalence": 0.85}}, "outcome.prevalence: 0.85, but only 0.78 of the stays are a patient's last"),
+    ({"outcome": {"level_weight": 0, "trend_weight": 0}}, "neither level_weight nor trend_weight"),
+    ({"outcome": {"latent_auroc": 0.5}}, "stays.death and stays.severity tie the outcome to the length of stay"),
+    ({"rounds": {"gas": {"missing": -0.1}}}, "rounds.gas.missing: -0.1 is out of range, from 0 to 1"),
+    ({"rounds": {"gas": {"device": "ecmo"}}}, "rounds.gas.device: no device 'ecmo'"),
+    ({"rounds": {"vital": {"every_hours": 1, "scheduled": 0.5, "between": 0.1}}}, "rounds.vital: unknown, did you mean vitals?"),
+    ({"variables": {"Heart rate": {}}}, "variables.Heart rate.mean: missing"),
+    ({"variables": {"Heart Rate": {"low": 300}}}, "variables.Heart Rate: low is not below high"),
+    ({"variables": {"Heart Rate": {"decimals": 0.5}}}, "variables.Heart Rate.decimals: expected a whole number"),
+    ({"variables": {"Heart Rate": {"log": 1}}}, "variables.Heart Rate.log: expected true or false"),
+    ({"variables": {"Heart Rate": {"follows": {"Heart Rate": 1}}}}, "variables.Heart Rate.follows: 'Heart Rate' is no other variable"),
+    ({"ordinals": {"Capillary refill rate": {"shares": [0.5, 0.6]}}}, "shares: they add up to 1.1, not to 1"),
+    ({"ordinals": {"Capillary refill rate": {"shares": [1.0]}}}, "2 levels but 1 shares"),
+    ({"ordinals": {"Fraction inspired oxygen": {"levels": list("12345678") + ["900"]}}}, "'1' is not charted in MetaVision"),
+    ({"severity": {"frailty": 0.9, "age": 0.9}}, "severity: frailty and age explain more than all of the severity"),
+    ({"conditions": {"Shock": {"severity": 0.9, "frailty": 0.9}}}, "conditions.Shock: severity, frailty and age explain more than all"),
+    ({"conditions": {"Shock": {"shifts": {"Pulse": 1}}}}, "conditions.Shock.shifts: no variable 'Pulse'"),
+    ({"conditions": {"Gout": {"prevalence": 0.1}}}, "conditions.Gout: unknown"),
+    ({"body": {"height": 2}}, "body.height: 2 is out of range"),
+    ({"faults": None}, "faults: expected keys and values"),
+]
+
+
+@pytest.mark.parametrize("change, told", WRONG, ids=[told for _, told in WRONG])
+def test_wrong_and_contradictory_knobs_are_told_in_one_line(change, told, world_with):
+    path = world_with(change, read=False)
+    with pytest.raises(ConfigError) as caught:
+        read_world(path)
+    assert told in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+
+
+def test_several_faults_are_told_together(world_with):
+    path = world_with({"outcome": {"prevalence": 2, "latent_auroc": 2, "x": 1}, "stays": {"spread": -1}, "y": 1}, read=False)
+    with pytest.raises(ConfigError, match="y: unknown knob.*; and 2 more"):
+        read_world(path)
+
+
+@pytest.mark.parametrize(
+    "text, told",
+    [
+        ("base: [default", "is no valid YAML"),
+        ("- 1\n", "holds no knobs"),
+        ("", "holds no knobs"),
+        ("base: circle.yaml", "based on each other in a circle"),
+        ("base: defaults", "no world 'defaults' (did you mean default?)"),
+        ("a: !!python/object/apply:os.getcwd []", "is no valid YAML"),
+    ],
+)
+def test_files_that_are_no_world(text, told, tmp_path):
+    path = tmp_path / "circle.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_world(path)
+    assert told in str(caught.value)
+
+
+def test_a_world_that_is_not_there(tmp_path):
+    with pytest.raises(ConfigError, match="did you mean default"):
+        read_world("defualt")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_world(tmp_path / "none.yaml")
+
+
+def test_numbers_in_scientific_notation_are_numbers(tmp_path):
+    path = tmp_path / "world.yaml"
+    path.write_text("base: default\nfaults: {outlier: 1e-4}\n")  # PyYAML reads 1e-4 as text
+    assert read_world(path).faults.outlier == 1e-4
+
+
+def test_the_fingerprint_knows_every_knob(world_with):
+    default = read_world("default")
+    changed = world_with({"faults": {"duplicate": 0.0011}})
+    assert dataclasses.replace(changed, name="default").fingerprint != default.fingerprint
+    assert read_world("default").fingerprint == default.fingerprint
