@@ -75,15 +75,23 @@ def resolve(
     sets: tuple[str, ...] = (),
     flags: dict[str, config.Leaf] | None = None,
     seed: int | None = None,
+    stage_one: bool = False,
 ) -> config.Resolved:
-    """Every parameter of a training run. Raises ConfigError with all that is wrong in any layer."""
+    """Every parameter of a training run. For a stage-1 run, what the layers say of `method.*` is meant for another method and left out.
+
+    Raises:
+        ConfigError: with all that is wrong in any layer.
+    """
     fields = {f"train.{name}": field for name, field in config.packaged("train", "default")[0].items()}
     fields |= {f"method.{name}": field for name, field in config.packaged("methods", method)[0].items()}
     for modality, encoder in encoders.items():
         fields |= {f"encoder.{modality}.{name}": field for name, field in config.packaged("encoders", encoder)[0].items()}
     layers = [space.layers["train"], space.layers["method"], space.layers["encoder"]]
     layers += [config.read_file(config_file)] if config_file else []
-    resolved = config.resolve(fields, [*layers, config.overrides(sets), flags or {}])
+    layers += [config.overrides(sets), flags or {}]
+    if stage_one:
+        layers = [{name: leaf for name, leaf in layer.items() if not name.startswith("method.")} for layer in layers]
+    resolved = config.resolve(fields, layers)
     told = seed if seed is not None else space.settings.values["seed"]
     resolved.values["seed"] = told
     resolved.origins["seed"] = "--seed" if seed is not None else space.settings.origins["seed"]

@@ -5,7 +5,7 @@ wanted. Unknown keys, wrong types and values out of range are collected and show
 is no interpolation, no alias, no tag, no dotted class path.
 
 A packaged file may hold, beside its parameters: `about` (one sentence), `flags` (command-line switches of a method), `ranges`
-({name: [low, high]}) and `choices` ({name: [..]}).
+({name: [low, high]}), `choices` ({name: [..]}) and `stage1` (null: the method starts from no unimodal runs).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from omnifuse.preprocess.schema import ConfigError, nearest
 
-META = ("about", "flags", "ranges", "choices")
+META = ("about", "flags", "ranges", "choices", "stage1")
 MAX_BYTES, MAX_DEPTH = 1_000_000, 16
 
 

@@ -31,7 +31,8 @@ def clean(text: Any) -> str:
 
 
 def say(text: str = "") -> None:
-    click.echo(clean(text))
+    for line in text.split("\n"):
+        click.echo(clean(line))
 
 
 def note(text: str) -> None:

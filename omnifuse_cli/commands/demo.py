@@ -44,7 +44,7 @@ def command(
       omnifuse demo my-first                                the whole chain, with a report at the end
       omnifuse demo --patients 300 --seed 1 --raw raw       only the tables
     """
-    from omnifuse.preprocess import clinic
+    from omnifuse.preprocess.clinic.generate import generate
 
     if (folder is None) == (raw is None):
         raise ConfigError("give either FOLDER (the whole chain) or --raw DIR (only the tables)")
@@ -54,10 +54,10 @@ def command(
             console.say(f"  omnifuse {line}")
         return
     if raw:
-        summary = clinic.generate(raw, patients=patients, seed=seed or 0, world=world, progress=console.progress)
+        summary = generate(raw, patients=patients, seed=seed or 0, world=world, progress=console.progress)
         if not as_json:
             console.say(f"raw tables: {raw}; the truth: {summary['truth']}")
-            console.table([(name, rows) for name, rows in summary["tables"].items()], ("table", "rows"))
+            console.table([(name, rows) for name, rows in summary["rows"].items()], ("table", "rows"))
         console.finish(as_json, summary)
         return
     _whole_chain(folder, patients, world, seed, sets)

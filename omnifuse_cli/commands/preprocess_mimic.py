@@ -52,7 +52,7 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
       omnifuse preprocess mimic --ehr /data/mimiciv/3.1 --out cohorts/mimic
       omnifuse preprocess mimic --ehr /data/mimiciii/1.4 --compat mimic3-benchmarks --out cohorts/benchmark
     """
-    from omnifuse.preprocess import mimic
+    from omnifuse.preprocess.mimic.build import build_cohort
 
     space = workspace.find()
     source = ehr or space.ehr
@@ -63,7 +63,7 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
     if dry_run:
         _show_plan(mimic.plan(source, resolved), target, as_json)
         return
-    cohort = mimic.build_cohort(source, target, resolved, progress=console.progress)
+    cohort = build_cohort(source, target, resolved, progress=console.progress)
     audit = cohort.json("audit.json")
     if not as_json:
         _show(cohort.meta, audit)
@@ -73,7 +73,7 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
 
 def _options(space: workspace.Workspace, given: dict, sets: tuple[str, ...], seed: int | None):
     """The options of preprocessing from the packaged defaults, the workspace, --set and flags, in this order."""
-    from omnifuse.preprocess.mimic import Options
+    from omnifuse.preprocess.mimic.options import Options
 
     told = {name: value for name, value in given.items() if value is not None and value != ()}
     if "los_thresholds" in told:

@@ -1,0 +1,118 @@
+"""omnifuse train: one method on one task, a run a fold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from omnifuse import choices, chosen, console, options, trainings, workspace
+from omnifuse.preprocess.schema import ConfigError
+
+
+class MethodFlags(click.Command):
+    """Adds the switches that the methods declare in their configs, each with the names of its methods."""
+
+    def get_params(self, context: click.Context) -> list[click.Parameter]:
+        flags = [
+            click.Option([flag, _name(flag)], is_flag=True, help=f"Of --method {' and '.join(sorted(owners))}: {_effect(owners)}.")
+            for flag, owners in sorted(choices.method_flags().items())
+        ]
+        own = super().get_params(context)
+        return [*own[:-1], *flags, own[-1]]
+
+
+def _name(flag: str) -> str:
+    return "flag_" + flag.strip("-").replace("-", "_")
+
+
+def _effect(owners: dict) -> str:
+    parameters = next(iter(owners.values()))
+    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+
+
+@click.command(name="train", cls=MethodFlags)
+@options.task
+@click.option("--method", default="concat", show_default=True, help="The fusion method (omnifuse list methods).")
+@click.option("--modalities", "--modality", metavar="NAME[,NAME]", default=None, help="What the method may see.  [default: all of the cohort]")
+@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="The encoder of a modality.  [default: ehr=lstm]")
+@click.option("--fold", "folds", multiple=True, default=("all",), metavar="K", help="A test fold, or all; may be repeated.  [default: all]")
+@click.option("--init", type=click.Choice(["stage1", "scratch"]), default="stage1", show_default=True,
+              help="Start encoders from the unimodal runs of the fold (trained first where missing), or from nothing.")  # fmt: skip
+@click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with an interrupted run, or start it over.")
+@options.device
+@options.config_file
+@options.cohort_option
+@options.out
+@options.common
+def command(task, method, modalities, encoders, folds, init, resume, device, config_file: Path | None, cohort, out, as_json, dry_run, seed, sets, **flags):
+    """Train one method on one task: a run for each fold, found by its fingerprint and left alone when finished.
+
+    A run holds weights, predictions, history and TensorBoard events. Interrupted, the same command goes on where it stopped; on a CPU
+    the result is the same to the bit.
+
+    \b
+    Example:
+      omnifuse train --task mortality
+      omnifuse train --task mortality --method unimodal --modality ehr --fold 0 --set train.lr=1e-3
+    """
+    space = workspace.find()
+    given = [flag for flag in choices.method_flags() if flags.get(_name(flag))]
+    plan = trainings.plan(
+        space,
+        cohort=cohort,
+        task=task,
+        method=method,
+        modalities=modalities,
+        encoders=choices.encoders_of(encoders),
+        folds=folds,
+        init=init,
+        config_file=config_file,
+        sets=sets,
+        flags=choices.flag_layer(method, given),
+        seed=seed,
+        out=out,
+    )
+    if dry_run:
+        _show_plan(plan, as_json)
+        return
+    runs = []
+    for cell in plan.cells():
+        run = cell.train(device=device, resume=resume, progress=console.progress)
+        runs.append(_row(cell, run))
+        if not as_json:
+            console.say(_line(runs[-1]))
+    group = plan.finish(runs)
+    if not as_json:
+        console.say(f"runs: {group}")
+    console.finish(as_json, {"group": str(group), "runs": runs})
+
+
+def _row(cell, run) -> dict:
+    best = run.meta["best"] or {}
+    return {
+        "fold": cell.fold,
+        "method": run.meta["method"],
+        "modalities": "+".join(run.meta["modalities"]),
+        "epoch": best.get("epoch"),
+        "monitor": best.get("monitor"),
+        "value": best.get("value"),
+        "seconds": run.meta["seconds"],
+        "run": str(cell.path),
+    }
+
+
+def _line(row: dict) -> str:
+    told = f"{row['method']} {row['modalities']} fold {row['fold']}"
+    return f"{told}: {row['monitor']} {console.number(row['value'])} at epoch {row['epoch']}, {row['seconds']:.0f} s"
+
+
+def _show_plan(plan, as_json: bool) -> None:
+    rows = [{"fold": cell.fold, "method": cell.method, "modalities": "+".join(cell.modalities), "state": cell.state, "run": str(cell.path)}
+            for cell in plan.cells()]  # fmt: skip
+    if not rows:
+        raise ConfigError("no fold to train")
+    if not as_json:
+        console.say(f"would read {plan.features_path} and write {len(rows)} runs:")
+        console.table([list(row.values()) for row in rows], list(rows[0]))
+    console.finish(as_json, {"runs": rows})

@@ -1,0 +1,181 @@
+"""What `omnifuse train` is asked for, as cells: a run each, with the stage-1 runs that it starts from.
+
+A run's place is told by what decides its outcome: runs/COHORT/TASK/METHOD-MODALITIES/KEY/foldK. Asked again, it is found there; any
+other configuration has another KEY.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+from omnifuse import choices, chosen, config
+from omnifuse.preprocess import store
+from omnifuse.preprocess.schema import ConfigError, Silent, Task
+from omnifuse.workspace import Workspace
+
+GROUP = "group.json"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run: finished, interrupted, or still to be trained."""
+
+    plan: Plan
+    fold: int
+    path: Path
+
+    @property
+    def method(self) -> str:
+        return self.plan.method
+
+    @property
+    def modalities(self) -> list[str]:
+        return self.plan.modalities
+
+    @property
+    def state(self) -> str:
+        if (self.path / store.MANIFEST).is_file():
+            return "finished"
+        return "interrupted" if store.building_folder(self.path).exists() else "to do"
+
+    def train(self, *, device: str, resume: bool, progress=Silent) -> store.Artefact:
+        """The finished run; its stage-1 runs are trained first where they are missing."""
+        from omnifuse.models import training
+        from omnifuse.preprocess import dataset
+
+        plan = self.plan
+        starts = {}
+        for first in plan.stage_one():
+            cell = first.cell(self.fold)
+            starts[first.modalities[0]] = cell.train(device=device, resume=resume, progress=progress).file("weights.safetensors")
+        samples = dataset.open_samples(plan.cohort, plan.features, plan.task.name, self.fold, plan.modalities)
+        return training.train(
+            samples,
+            plan.task,
+            {"name": plan.method, **plan.resolved.section("method")},
+            {name: {"name": plan.encoders[name], **plan.resolved.section(f"encoder.{name}")} for name in plan.modalities},
+            plan.resolved.section("train"),
+            fold=self.fold,
+            seed=plan.seed,
+            run=self.path,
+            device=device,
+            init=starts,
+            resume=resume,
+            config_yaml=plan.resolved.to_yaml(),
+            progress=progress,
+        )
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A method on a task, over folds."""
+
+    space: Workspace
+    cohort: store.Artefact
+    features_path: Path
+    task: Task
+    method: str
+    modalities: list[str]
+    encoders: dict[str, str]
+    folds: list[int]
+    init: str
+    resolved: config.Resolved
+    starting: config.Resolved | None  # of the stage-1 runs; None where the method has none
+    out: Path
+
+    @property
+    def seed(self) -> int:
+        return self.resolved.values["seed"]
+
+    @cached_property
+    def features(self) -> store.Artefact:
+        return store.open(self.features_path, "features")
+
+    @property
+    def folder(self) -> Path:
+        decides = {name: value for name, value in self.resolved.values.items() if not name.startswith("train.") or name in OUTCOME}
+        init = "scratch" if self.starting is None else self.init
+        key = store.digest([self.cohort.fingerprint, decides, self.encoders, self.modalities, init])
+        return self.out / f"{self.method}-{'+'.join(self.modalities)}" / key[:10]
+
+    def cell(self, fold: int) -> Cell:
+        return Cell(self, fold, self.folder / f"fold{fold}")
+
+    def cells(self) -> Iterator[Cell]:
+        return (self.cell(fold) for fold in self.folds)
+
+    def stage_one(self) -> list[Plan]:
+        """A unimodal plan for each modality, from whose runs the encoders start."""
+        if self.starting is None or self.init == "scratch":
+            return []
+        return [self._alone(name) for name in self.modalities]
+
+    def _alone(self, modality: str) -> Plan:
+        mine = lambda name: not name.startswith("encoder.") or name.startswith(f"encoder.{modality}.")
+        values = {name: value for name, value in self.starting.values.items() if mine(name)}
+        resolved = config.Resolved(values, {name: self.starting.origins[name] for name in values})
+        return replace(self, method=STAGE_ONE, modalities=[modality], encoders={modality: self.encoders[modality]}, init="scratch",
+                       resolved=resolved, starting=None)  # fmt: skip
+
+    def finish(self, runs: list[dict]) -> Path:
+        """Writes the group's manifest, where there is more than one run of it, and tells where the runs are."""
+        store.write_json(self.folder / GROUP, {"method": self.method, "task": self.task.name, "modalities": self.modalities, "runs": runs})
+        return self.folder
+
+
+STAGE_ONE = "unimodal"
+# What does not decide the outcome of a training may change without making another run of it.
+OUTCOME = {f"train.{name}" for name in ("optimizer", "lr", "weight_decay", "momentum", "batch_size", "epochs", "patience", "schedule", "clip", "amp")}
+
+
+def plan(
+    space: Workspace,
+    *,
+    cohort: str | None,
+    task: str | None,
+    method: str,
+    modalities: str | None,
+    encoders: dict[str, str],
+    folds: tuple[str, ...],
+    init: str,
+    config_file: Path | None,
+    sets: tuple[str, ...],
+    flags: dict[str, config.Leaf],
+    seed: int | None,
+    out: Path | None,
+) -> Plan:
+    """Checks everything before anything is trained.
+
+    Raises:
+        ConfigError: an unknown name, a fold that the cohort lacks, a configuration that cannot be.
+        ArtefactError: no cohort, or no features.
+    """
+    path, opened = chosen.cohort(space, cohort)
+    name = chosen.task(opened, task, space.settings.values["task"])
+    names = choices.modalities_of(modalities, opened.meta["modalities"])
+    mine = {modality: encoders[modality] for modality in names if modality in encoders}
+    if missing := [modality for modality in names if modality not in mine]:
+        raise ConfigError(f"modality {missing[0]} has no encoder", hint=f"--encoder {missing[0]}=NAME; omnifuse list encoders")
+    resolved = choices.resolve(space, method, mine, config_file, sets, flags, seed)
+    starting = None
+    if config.packaged("methods", method)[1].get("stage1", STAGE_ONE) is not None:
+        starting = choices.resolve(space, STAGE_ONE, mine, config_file, sets, seed=seed, stage_one=True)
+    features = chosen.features_path(space, path, name)
+    store.open(features, "features")
+    known = opened.meta["splits"]["folds"]
+    return Plan(space, opened, features, Task.from_json(name, opened.meta["tasks"][name]), method, names, mine, _folds(folds, known), init,
+                resolved, starting, chosen.runs_path(space, path, name, out))  # fmt: skip
+
+
+def _folds(told: tuple[str, ...], known: list[int]) -> list[int]:
+    if "all" in told:
+        return list(known)
+    folds = []
+    for text in told:
+        if not text.isdigit() or int(text) not in known:
+            raise ConfigError(f"no fold {text!r}", hint=f"all, or {', '.join(map(str, known))}")
+        folds.append(int(text))
+    return sorted(set(folds))
