@@ -1,0 +1,72 @@
+"""Knobs that are each in their range and yet cannot hold together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from omnifuse.preprocess.clinic import items, latent
+from omnifuse.preprocess.clinic.world import World
+from omnifuse.preprocess.schema import nearest
+
+
+def contradictions(world: World) -> list[str]:
+    """One phrase each, all of them."""
+    return [*_names(world), *_liabilities(world), *_shapes(world), *_outcome(world)]
+
+
+def _names(world: World) -> Iterable[str]:
+    """References to rounds, devices, variables and conditions that do not exist."""
+    for kind, found, known in (
+        ("devices", world.devices, latent.DEVICES),
+        ("rounds", world.rounds, items.ROUNDS),
+        ("variables", world.variables, items.MEASURED),
+        ("ordinals", world.ordinals, items.ORDINALS),
+        ("body", world.body, items.BODY),
+        ("conditions", world.conditions, items.conditions()),
+    ):
+        yield from (f"{kind}.{name}: unknown, {nearest(name, known)}" for name in found if name not in known)
+        yield from (f"{kind}.{name}: missing" for name in known if name not in found)
+    for name, visit in world.rounds.items():
+        if visit.device is not None and visit.device not in world.devices:
+            yield f"rounds.{name}.device: no device {visit.device!r}, {nearest(visit.device, world.devices)}"
+    for name, variable in world.variables.items():
+        for other in variable.follows:
+            if other not in world.variables or other == name or world.variables[other].follows:
+                yield f"variables.{name}.follows: {other!r} is no other variable that itself follows none"
+    for name, condition in world.conditions.items():
+        for other in condition.shifts:
+            if other not in world.variables:
+                yield f"conditions.{name}.shifts: no variable {other!r}, {nearest(other, world.variables)}"
+
+
+def _liabilities(world: World) -> Iterable[str]:
+    course = world.severity
+    if course.frailty**2 + course.age**2 > 1:
+        yield "severity: frailty and age explain more than all of the severity (their squares add up to more than 1)"
+        return
+    for name, condition in world.conditions.items():
+        if latent.explained(condition, course) > 1:
+            yield f"conditions.{name}: severity, frailty and age explain more than all of the liability"
+
+
+def _shapes(world: World) -> Iterable[str]:
+    for name, ordinal in world.ordinals.items():
+        if len(ordinal.levels) != len(ordinal.shares):
+            yield f"ordinals.{name}: {len(ordinal.levels)} levels but {len(ordinal.shares)} shares"
+        elif abs(sum(ordinal.shares) - 1) > 1e-6:
+            yield f"ordinals.{name}.shares: they add up to {sum(ordinal.shares):g}, not to 1"
+        elif bad := [level for level in ordinal.levels if not items.known_level(name, level)]:
+            yield f"ordinals.{name}.levels: {bad[0]!r} is not charted in MetaVision"
+    for name, variable in world.variables.items():
+        if variable.low >= variable.high:
+            yield f"variables.{name}: low is not below high"
+
+
+def _outcome(world: World) -> Iterable[str]:
+    outcome = world.outcome
+    if outcome.latent_auroc > 0.5 and outcome.level_weight + outcome.trend_weight == 0:
+        yield "outcome: latent_auroc over 0.5, but neither level_weight nor trend_weight is over 0"
+    if outcome.prevalence > 0.9 * (most := latent.last_share(world)):
+        yield f"outcome.prevalence: {outcome.prevalence:g}, but only {most:.2f} of the stays are a patient's last (patients.icu_again)"
+    if outcome.latent_auroc == 0.5 and world.stays.death != 0 and world.stays.severity != 0:
+        yield "outcome: latent_auroc 0.5, but stays.death and stays.severity tie the outcome to the length of stay"

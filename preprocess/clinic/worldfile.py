@@ -1,0 +1,68 @@
+"""The file of a world: named ones in `worlds/`, or any path; one may lay its changes over another (`base: default`).
+
+What is wrong, or cannot hold together, is refused here, before anything is drawn.
+"""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from omnifuse.preprocess.clinic.contradictions import contradictions
+from omnifuse.preprocess.clinic.knobs import merge, parse
+from omnifuse.preprocess.clinic.world import World
+from omnifuse.preprocess.schema import ConfigError, nearest
+
+WORLDS = Path(__file__).parent / "worlds"
+
+
+def read_world(world: str | Path = "default") -> World:
+    """The world of that name or file.
+
+    Raises:
+        ConfigError: unknown world, unknown or missing knob, a number out of range, or knobs that contradict each other; one line.
+    """
+    path, knobs = _read(world)
+    faults: list[str] = []
+    parsed = parse(World, {"name": path.stem, **knobs}, faults)
+    if parsed is not None:
+        faults = contradictions(parsed)
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ConfigError("; ".join(faults[:3]) + more, where=path)
+    return parsed
+
+
+def _read(world: str | Path, depth: int = 0) -> tuple[Path, dict[str, Any]]:
+    """The file of a world and its knobs, laid over those of its base."""
+    named = isinstance(world, str) and not Path(world).suffix and Path(world).name == world
+    path = WORLDS / f"{world}.yaml" if named else Path(world)
+    if named and not path.is_file():
+        raise ConfigError(f"no world {world!r}", hint=nearest(str(world), (p.stem for p in WORLDS.glob("*.yaml"))))
+    knobs = dict(_shipped(path) if named else _load(path))
+    base = knobs.pop("base", None)
+    if base is None:
+        return path, knobs
+    if depth > 5:
+        raise ConfigError("worlds are based on each other in a circle", where=path)
+    beside = path.parent / base if isinstance(base, str) and Path(base).suffix else base
+    return path, merge(_read(beside, depth + 1)[1], knobs)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        knobs = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("the world cannot be read", where=path, hint="name a YAML file or a world that is there") from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        raise ConfigError("is no valid YAML", where=f"{path}:{mark.line + 1}" if mark else path) from None
+    if not isinstance(knobs, dict):
+        raise ConfigError("holds no knobs", where=path, hint="start with `base: default` and change what shall differ")
+    return knobs
+
+
+_shipped = functools.cache(_load)  # the worlds of the package do not change while it runs
