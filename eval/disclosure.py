@@ -1,0 +1,85 @@
+"""Small cells: a count from 1 to `min_cell - 1` is not shown, nor is what would give it back.
+
+CMS asks for 11 in anything published; 0 shows all, for the researchers' own eyes. Nought itself may be shown. In a table with totals a single
+hidden cell could be had by subtraction, so that a second one is hidden with it.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+
+def is_small(count: float | None, min_cell: int) -> bool:
+    """Whether a count may not be shown."""
+    return count is not None and 0 < count < min_cell
+
+
+def hide_small(counts, min_cell: int) -> np.ndarray:
+    """Which cells of a table to hide; its rows and columns are the parts of totals that are known.
+
+    Args:
+        counts: [R, C] counts of one partition (sex by outcome); a partition without totals along an axis has one line there.
+
+    Returns:
+        [R, C] bool: the small cells, and in each row and column with exactly one of them the next smallest that is not nought.
+    """
+    counts = np.asarray(counts, dtype=np.float64)
+    hidden = (counts > 0) & (counts < min_cell)
+    for _ in range(counts.size):
+        before = hidden.copy()
+        for table, mask in ((counts, hidden), (counts.T, hidden.T)):
+            for row, cover in zip(table, mask):  # views: writing to `cover` writes to `hidden`
+                open_cells = np.flatnonzero(~cover & (row > 0))
+                if len(row) > 1 and cover.sum() == 1 and len(open_cells):
+                    cover[open_cells[row[open_cells].argmin()]] = True
+        if (before == hidden).all():
+            break
+    return hidden
+
+
+def suppress(results: dict[str, Any], min_cell: int) -> dict[str, Any]:
+    """Results of `evaluation.evaluate` without the counts, and the figures, of labels with too few positives or negatives."""
+    results = copy.deepcopy(results)
+    results["settings"]["min_cell"] = min_cell
+    if min_cell <= 1:
+        return results
+    for model in results["models"]:
+        for place, row in enumerate(model["mean"]):
+            folds = [cell["rows"][place] for cell in model["cells"]]
+            if _has_small(row, min_cell):
+                folds.append(row)
+            elif not any(_has_small(fold, min_cell) for fold in folds):
+                continue
+            for small in folds:  # all folds together: a single one could be had from the total
+                _hide(small, min_cell)
+    return results
+
+
+def _has_small(row: dict[str, Any], min_cell: int) -> bool:
+    negatives = None if row["positives"] is None else row["samples"] - row["positives"]
+    return any(is_small(count, min_cell) for count in (row["samples"], row["patients"], row["positives"], negatives))
+
+
+def _hide(row: dict[str, Any], min_cell: int) -> None:
+    reason = f"fewer than {min_cell} positives, negatives or patients: not shown"
+    row.update(samples=None, patients=None, positives=None, prevalence=None, suppressed=True)
+    row["metrics"] = {name: {"value": None, "reason": reason} for name in row["metrics"]}
+
+
+def merge_small_steps(steps: list[dict[str, Any]], min_cell: int, unit: str = "stays") -> list[dict[str, Any]]:
+    """Attrition steps (counts after each) where none removes a small number: such a step is told together with its neighbour."""
+    kept: list[dict[str, Any]] = []
+    names: list[str] = []
+    for index, step in enumerate(steps):
+        names = [*names, step["step"]] if index else [step["step"]]
+        if kept and is_small(kept[-1][unit] - step[unit], min_cell):
+            continue
+        kept.append({**step, "step": "; ".join(names)})
+        names = []
+    if names:  # what the last steps removed is small: told with the step before, whose count then goes
+        last = kept.pop()
+        kept.append({**steps[-1], "step": "; ".join([last["step"], *names])})
+    return kept

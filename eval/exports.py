@@ -1,0 +1,39 @@
+"""The results as flat tables for spreadsheets and other programs: metrics.csv and comparisons.csv."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from omnifuse.eval.escaping import csv_text
+
+METRIC_COLUMNS = (
+    "method", "modalities", "head", "fold", "seed", "label", "metric", "value", "low", "high", "degenerate", "perfect_low", "perfect_high",
+    "folds", "sd_folds", "k", "n", "samples", "patients", "positives", "prevalence", "reason",
+)  # fmt: skip
+COMPARISON_COLUMNS = (
+    "a", "b", "question", "folds", "samples", "left_out", "a_value", "b_value", "difference", "low", "high", "test", "n_test", "n_train",
+    "variance_factor", "t", "df", "p", "p_holm", "paper_t", "paper_p", "bootstrap_low", "bootstrap_high", "helps", "equivalent", "harms",
+    "verdict", "detectable", "reason",
+)  # fmt: skip
+
+
+def metrics_csv(results: dict[str, Any]) -> str:
+    """One row a model, fold, label and metric; fold `mean` is the mean over the folds."""
+    return csv_text(_metric_rows(results), METRIC_COLUMNS)
+
+
+def _metric_rows(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for model in results["models"]:
+        same = {key: model[key] for key in ("method", "modalities", "head")}
+        cells = [{"fold": "mean", "seed": None, "rows": model["mean"]}, *model["cells"]]
+        for cell in cells:
+            for row in cell["rows"]:
+                counted = {key: row[key] for key in ("label", "samples", "patients", "positives", "prevalence")}
+                for metric, entry in row["metrics"].items():
+                    yield {**same, "fold": cell["fold"], "seed": cell["seed"], **counted, "metric": metric, **entry}
+
+
+def comparisons_csv(comparisons: dict[str, Any]) -> str:
+    """One row a pair."""
+    return csv_text(({**pair, **(pair.get("chances") or {})} for pair in comparisons["pairs"]), COMPARISON_COLUMNS)

@@ -1,0 +1,166 @@
+"""From runs on disk to a report: metrics.json, metrics.csv, comparisons.csv, figures/*.png and report.html, one page that needs nothing else.
+
+    build_report(out, runs, cohort)
+
+The page holds counts and curves over groups, no row of a patient. Everything from outside is escaped (jinja2's autoescape, matplotlib's own
+for SVG), and a content policy forbids scripts and any request.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from omnifuse.eval import bootstrap, cohort_tables, comparisons, disclosure, exports, page, statistics, tables
+from omnifuse.eval.escaping import plain
+from omnifuse.eval.evaluation import Evaluation, evaluate
+from omnifuse.preprocess import store
+from omnifuse.preprocess.schema import ArtefactError, Silent, Task
+from omnifuse.preprocess.store import Artefact
+
+SHORT = 12  # characters of a hash on the page
+
+
+def build_report(
+    out: Path,
+    runs: Sequence[Artefact],
+    cohort: Artefact,
+    *,
+    resamples: int = bootstrap.RESAMPLES,
+    seed: int = 0,
+    margin: float = statistics.MARGIN,
+    reference: str | None = None,
+    method: str | None = None,
+    every_head: bool = False,
+    min_cell: int = 0,
+    commands: Sequence[str] = (),
+    progress=Silent,
+) -> tuple[Artefact, dict[str, Any], dict[str, Any]]:
+    """Evaluates and compares runs of one task and cohort, and writes the report.
+
+    Args:
+        margin, reference: see `comparisons.compare`. method: the report is about a model of this method (`page.choose_headline`).
+        min_cell: counts from 1 to min_cell - 1 are hidden; 0 hides none.
+        commands: what the user ran, for the page.
+
+    Returns:
+        The report, the results and the comparisons, small cells hidden.
+    """
+    predictions = tables.read_predictions(runs)
+    if runs[0].meta.get("cohort") not in (None, cohort.fingerprint):
+        raise ArtefactError("the runs were trained on another cohort", where=cohort.folder, hint="give the cohort that they name")
+    name = runs[0].meta["task"]
+    if name not in cohort.meta.get("tasks", {}):
+        raise ArtefactError(f"this cohort has no task {plain(name)}", where=cohort.folder)
+    task = Task.from_json(name, cohort.meta["tasks"][name])
+    evaluation = evaluate(predictions, task=task, resamples=resamples, seed=seed, every_head=every_head, progress=progress)
+    trained = tables.train_patients(cohort.table("parts.parquet"), cohort.table(f"samples/{name}.parquet"))
+    compared = comparisons.compare(evaluation, train_patients=trained, margin=margin, reference=reference)
+    return write_report(out, evaluation, compared, cohort=cohort, runs=runs, method=method, min_cell=min_cell, commands=commands)
+
+
+def write_report(
+    out: Path,
+    evaluation: Evaluation,
+    compared: dict[str, Any],
+    *,
+    cohort: Artefact | None = None,
+    runs: Sequence[Artefact] = (),
+    method: str | None = None,
+    min_cell: int = 0,
+    commands: Sequence[str] = (),
+) -> tuple[Artefact, dict[str, Any], dict[str, Any]]:
+    """Writes an evaluation and its comparisons; without cohort or runs, as with another tool's predictions, their sections are left out."""
+    results = disclosure.suppress(evaluation.results, min_cell)
+    headline = page.choose_headline(evaluation, method)
+    described = cohort_tables.read_cohort(cohort, evaluation.task, min_cell) if cohort is not None else None
+    context = page.compose(evaluation, results, compared, described, runs, headline=headline, min_cell=min_cell)
+    context["provenance"] = _provenance(cohort, runs, headline, results, commands)
+    asked = {"settings": results["settings"], "margin": compared["margin"], "runs": sorted(run.fingerprint for run in runs)}
+    asked |= {
+        "cohort": cohort.fingerprint if cohort else None,
+        "pairs": [(p["a"], p["b"]) for p in compared["pairs"]],
+        "headline": list(headline),
+    }
+    meta = {"task": evaluation.task.name, "cohort": asked["cohort"], "runs": len(runs), "headline": headline.name, "min_cell": min_cell}
+    with store.create(out, "report", fingerprint=store.digest(asked), meta=meta) as building:
+        store.write_json(building.path("metrics.json"), {**results, "comparisons": compared})
+        store.write_text(building.path("metrics.csv"), exports.metrics_csv(results))
+        store.write_text(building.path("comparisons.csv"), exports.comparisons_csv(compared))
+        for figure in _figures(context):
+            with store.atomic(building.path(f"figures/{figure.drawing.name}.png")) as partial:
+                partial.write_bytes(figure.drawing.png)
+        store.write_text(building.path("report.html"), render(context))
+    return store.open(out, "report"), results, compared
+
+
+def render(context: dict[str, Any]) -> str:
+    """The page. Text is escaped unless it is one of our own drawings."""
+    folder = resources.files("omnifuse.eval")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {"plain": plain, "comma": lambda value: f"{value:,}", "svg": lambda drawing: markupsafe.Markup(drawing.svg)}
+    style = markupsafe.Markup(folder.joinpath("report.css").read_text(encoding="utf-8"))
+    return environment.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8")).render(style=style, **context)
+
+
+def _figures(context: dict[str, Any]) -> list[page.Figure]:
+    single = [section["figure"] for name in ("results", "by_label", "comparisons") if (section := context[name])]
+    return [*single, *context["curves"], *context["training"]]
+
+
+def _provenance(cohort: Artefact | None, runs: Sequence[Artefact], headline, results, commands) -> dict[str, Any]:
+    """Versions, hashes, seeds, configuration and commands: what it takes to do it again."""
+    groups: dict[tuple, list[Artefact]] = {}
+    for run in sorted(runs, key=lambda run: (str(run.meta.get("method")), page.run_modalities(run), run.meta.get("fold") or 0)):
+        groups.setdefault((run.meta.get("method"), page.run_modalities(run)), []).append(run)
+    ours = groups.get((headline.method, headline.inputs), [])
+    config = ours[0].file("config.yaml").read_text(encoding="utf-8") if ours and ours[0].has("config.yaml") else ""
+    environment = {"omnifuse": version("omnifuse"), "python": platform.python_version()} | (
+        runs[0].meta.get("environment") or {} if runs else {}
+    )
+    return {
+        "environment": {plain(key): plain(value) for key, value in environment.items()},
+        "dataset": _dataset(cohort),
+        "cohort": cohort.fingerprint[:SHORT] if cohort else None,
+        "splits": {plain(k): plain(v) for k, v in (cohort.meta.get("splits") or {}).items() if v is not None} if cohort else {},
+        "runs": [_run_row(method, modalities, group) for (method, modalities), group in groups.items()],
+        "config": "\n".join(
+            plain(line, 400) if line.strip() == line else line[: len(line) - len(line.lstrip())] + plain(line, 400)
+            for line in config.splitlines()
+        ),
+        "commands": [plain(command, 400) for command in commands],
+        "settings": results["settings"],
+    }
+
+
+def _dataset(cohort: Artefact | None) -> dict[str, Any] | None:
+    if cohort is None:
+        return None
+    source = cohort.meta.get("source") or {}
+    named = " ".join(plain(source[key]) for key in ("dataset", "version") if source.get(key))
+    tables_read = [
+        (plain(name), told.get("rows"), str(told.get("sha256") or "")[:SHORT]) for name, told in (source.get("tables") or {}).items()
+    ]
+    options = {key: plain(cohort.meta[key]) for key in ("compat", "step_hours", "lookback_hours", "time") if key in cohort.meta}
+    return {"name": named or "unnamed", "tables": tables_read, "options": options}
+
+
+def _run_row(method, modalities, group: Sequence[Artefact]) -> dict[str, Any]:
+    best = [run.meta.get("best") for run in group]
+    return {
+        "method": plain(method),
+        "modalities": ", ".join(plain(name) for name in modalities),
+        "folds": ", ".join(str(run.meta.get("fold")) for run in group),
+        "seeds": ", ".join(sorted({str(run.meta.get("seed")) for run in group})),
+        "parameters": group[0].meta.get("parameters"),
+        "epochs": ", ".join(str(found.get("epoch", "–")) if isinstance(found, dict) else "–" for found in best),
+        "seconds": sum(run.meta.get("seconds") or 0 for run in group),
+        "fingerprints": ", ".join(run.fingerprint[:SHORT] for run in group),
+    }
