@@ -128,7 +128,10 @@ class Plan:
 
 STAGE_ONE = "unimodal"
 # What does not decide the outcome of a training may change without making another run of it.
-OUTCOME = {f"train.{name}" for name in ("optimizer", "lr", "weight_decay", "momentum", "batch_size", "epochs", "patience", "schedule", "clip", "amp")}
+OUTCOME = {
+    f"train.{name}"
+    for name in ("optimizer", "lr", "weight_decay", "momentum", "batch_size", "epochs", "patience", "schedule", "clip", "amp")
+}
 
 
 def plan(

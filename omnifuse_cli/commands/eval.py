@@ -14,11 +14,17 @@ from omnifuse.preprocess.schema import METRICS
 @click.command(name="eval")
 @options.task
 @options.cohort_option
-@click.option("--method", "methods", multiple=True, metavar="NAME", help="Only this method; may be repeated.  [default: all that have runs]")
+@click.option(
+    "--method", "methods", multiple=True, metavar="NAME", help="Only this method; may be repeated.  [default: all that have runs]"
+)
 @click.option("--runs", "paths", multiple=True, type=click.Path(path_type=Path), help="A run, or a folder of folds; may be repeated.")
 @click.option("--resamples", type=click.IntRange(100), default=2000, show_default=True, help="Draws of patients for the intervals.")
-@click.option("--margin", type=click.FloatRange(0, 0.5), default=0.005, show_default=True, help="A difference of the AUROC below it is of no use.")
-@click.option("--min-cell", type=click.IntRange(0), default=0, show_default=True, help="Hide counts from 1 to this minus 1 (11 before sharing).")
+@click.option(
+    "--margin", type=click.FloatRange(0, 0.5), default=0.005, show_default=True, help="A difference of the AUROC below it is of no use."
+)
+@click.option(
+    "--min-cell", type=click.IntRange(0), default=0, show_default=True, help="Hide counts from 1 to this minus 1 (11 before sharing)."
+)
 @options.out
 @options.common
 def command(

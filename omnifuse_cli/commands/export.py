@@ -15,11 +15,17 @@ FORMATS = ("npz", "mimic3-benchmarks", "medfuse")
 @click.command(name="export")
 @options.cohort_argument
 @options.task
-@click.option("--what", type=click.Choice(["arrays", "events"]), default="arrays", show_default=True, help="Samples' arrays, or every stay's series.")
-@click.option("--format", "layout", type=click.Choice(FORMATS), default="npz", show_default=True, help="One file, or another repository's folders.")
+@click.option(
+    "--what", type=click.Choice(["arrays", "events"]), default="arrays", show_default=True, help="Samples' arrays, or every stay's series."
+)
+@click.option(
+    "--format", "layout", type=click.Choice(FORMATS), default="npz", show_default=True, help="One file, or another repository's folders."
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="The file (.npz, .csv.gz), or the folder of a layout.")
 @click.option("--fold", type=click.IntRange(0), default=0, show_default=True, help="The fold whose parts are told.")
-@click.option("--cxr-split", type=click.Path(path_type=Path), help="MIMIC-CXR's own split list, for --format medfuse: its films in our parts.")
+@click.option(
+    "--cxr-split", type=click.Path(path_type=Path), help="MIMIC-CXR's own split list, for --format medfuse: its films in our parts."
+)
 @click.option("--normalise", is_flag=True, help="Normalise the continuous columns on the training part of the fold.")
 @options.common
 def command(
@@ -66,7 +72,10 @@ def command(
         summary = export.export_arrays(opened, name, out, fold=fold, normalise=normalise, progress=console.progress)
     console.note("what was written is patient data: it stays under the terms of its source")
     if not as_json:
-        console.say(f"{out}: " + ", ".join(f"{console.number(value)} {name}" for name, value in summary.items() if not isinstance(value, (dict, list))))
+        console.say(
+            f"{out}: "
+            + ", ".join(f"{console.number(value)} {name}" for name, value in summary.items() if not isinstance(value, (dict, list)))
+        )
         for text in summary.get("notes", ()):
             console.note(text)
     console.finish(as_json, {"out": str(out), **summary})

@@ -32,7 +32,9 @@ def command(
     if dry_run:
         for name in names:
             told = opened.meta["tasks"][name]
-            console.say(f"would read {path}, {told['samples']:,} samples of {name}, and write {chosen.features_path(space, path, name, out)}")
+            console.say(
+                f"would read {path}, {told['samples']:,} samples of {name}, and write {chosen.features_path(space, path, name, out)}"
+            )
         return
     from omnifuse.models import extraction
     from omnifuse.preprocess import normaliser
@@ -51,6 +53,6 @@ def _show(task: str, cohort, features, target: Path) -> None:
     samples = cohort.table(f"samples/{task}.parquet")
     console.say(f"{task}: {len(samples):,} samples -> {target}")
     for name, told in features.meta["modalities"].items():
-        present = samples.filter(samples[f"{name}_length"] > 0)
-        shape = f"[{len(present):,} samples, {present[f'{name}_length'].min()} to {present[f'{name}_length'].max()} steps, {told['dim']} columns]"
+        steps = samples.filter(samples[f"{name}_length"] > 0)[f"{name}_length"]
+        shape = f"[{len(steps):,} samples, {steps.min()} to {steps.max()} steps, {told['dim']} columns]"
         console.say(f"  {name}: {shape}, normalised on the training part of folds {', '.join(map(str, cohort.meta['splits']['folds']))}")

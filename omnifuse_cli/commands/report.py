@@ -18,7 +18,14 @@ from omnifuse.preprocess import store
 @options.out
 @options.common
 def command(
-    task: str | None, cohort: str | None, min_cell: int | None, out: Path | None, as_json: bool, dry_run: bool, seed: int | None, sets: tuple[str, ...]
+    task: str | None,
+    cohort: str | None,
+    min_cell: int | None,
+    out: Path | None,
+    as_json: bool,
+    dry_run: bool,
+    seed: int | None,
+    sets: tuple[str, ...],
 ) -> None:
     """Say where the report of a task is, after checking that it is whole and judges the runs that there are; else make it anew.
 

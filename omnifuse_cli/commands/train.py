@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from omnifuse import choices, chosen, console, options, trainings, workspace
+from omnifuse import choices, console, options, trainings, workspace
 from omnifuse.preprocess.schema import ConfigError
 
 
@@ -34,7 +34,9 @@ def _effect(owners: dict) -> str:
 @click.command(name="train", cls=MethodFlags)
 @options.task
 @click.option("--method", default="concat", show_default=True, help="The fusion method (omnifuse list methods).")
-@click.option("--modalities", "--modality", metavar="NAME[,NAME]", default=None, help="What the method may see.  [default: all of the cohort]")
+@click.option(
+    "--modalities", "--modality", metavar="NAME[,NAME]", default=None, help="What the method may see.  [default: all of the cohort]"
+)
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="The encoder of a modality.  [default: ehr=lstm]")
 @click.option("--fold", "folds", multiple=True, default=("all",), metavar="K", help="A test fold, or all; may be repeated.  [default: all]")
 @click.option("--init", type=click.Choice(["stage1", "scratch"]), default="stage1", show_default=True,
@@ -45,7 +47,24 @@ def _effect(owners: dict) -> str:
 @options.cohort_option
 @options.out
 @options.common
-def command(task, method, modalities, encoders, folds, init, resume, device, config_file: Path | None, cohort, out, as_json, dry_run, seed, sets, **flags):
+def command(
+    task,
+    method,
+    modalities,
+    encoders,
+    folds,
+    init,
+    resume,
+    device,
+    config_file: Path | None,
+    cohort,
+    out,
+    as_json,
+    dry_run,
+    seed,
+    sets,
+    **flags,
+):
     """Train one method on one task: a run for each fold, found by its fingerprint and left alone when finished.
 
     A run holds weights, predictions, history and TensorBoard events. Interrupted, the same command goes on where it stopped; on a CPU
