@@ -30,7 +30,7 @@ def spoil(faults: Faults, rows: pl.DataFrame, draws: np.ndarray) -> pl.DataFrame
         mine = slipped & (draws[:, 2] < upper)
         number[mine] = slip(rows["number"].to_numpy()[mine])
     other = (draws[:, 1] - faults.outlier) / (1 - faults.outlier)  # uniform again where nothing slipped
-    swapped = ~slipped & (item == 223761) & (other >= 0) & (other < faults.swapped_temperature)
+    swapped = ~slipped & (item == items.TEMPERATURE_F) & (other >= 0) & (other < faults.swapped_temperature)
     number[swapped] = (number[swapped] - 32) / 1.8
     fraction = ~slipped & (item == items.FIO2) & (other >= 0) & (other < faults.fio2_fraction)
     number[fraction] /= 100

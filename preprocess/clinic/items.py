@@ -41,10 +41,12 @@ READINGS = {
     ("Oxygen saturation", "gas"): 50817,
 }
 ARTERIAL = {220181: 220052, 220179: 220050, 220180: 220051}  # cuff -> arterial line
-CHARTED_COPIES = {50931: 220621, 50820: 223830}  # laboratory result -> the same number in the chart
-VENOUS_PH, TEMPERATURE_C, SPECIMEN, URINE_PH, URINE_GLUCOSE, SATURATION = 220274, 223762, 52033, 51491, 51478, 50817
+GLUCOSE_SERUM, PH_BLOOD = 50931, 50820
+CHARTED_COPIES = {GLUCOSE_SERUM: 220621, PH_BLOOD: 223830}  # laboratory result -> the same number in the chart
+VENOUS_PH, TEMPERATURE_F, TEMPERATURE_C, SPECIMEN, URINE_PH, URINE_GLUCOSE, SATURATION = 220274, 223761, 223762, 52033, 51491, 51478, 50817
 HEIGHT_CM, HEIGHT_INCH, WEIGHT_ADMISSION, WEIGHT_POUNDS, WEIGHT_DAILY = 226730, 226707, 226512, 226531, 224639
 EYE, VERBAL, MOTOR, FIO2, REFILL_RIGHT, REFILL_LEFT = 220739, 223900, 223901, 223835, 223951, 224308
+SPONTANEOUS_RATE = 224689
 ORDINAL_ROUNDS = {COMA: "neuro", OXYGEN: "ventilator", REFILL: "perfusion"}
 ROUNDS = ("vitals", "temperature", "neuro", "fingerstick", "chemistry", "gas", "ventilator", "perfusion", "weight")
 
@@ -116,6 +118,7 @@ CHART_ITEMS = (
     ChartItem(223951, "Capillary Refill R", "Capillary Refill R", "Cardiovascular (Pulses)", None, "Text"),
     ChartItem(224308, "Capillary Refill L", "Capillary Refill L", "Cardiovascular (Pulses)", None, "Text"),
     ChartItem(224639, "Daily Weight", "Daily Weight", GENERAL, "kg"),
+    ChartItem(224689, "Respiratory Rate (spontaneous)", "Respiratory Rate (spontaneous)", LUNG, "insp/min"),
     ChartItem(225664, "Glucose finger stick (range 70-100)", "Glucose FS (range 70 -100)", LAB, None),
     ChartItem(226512, "Admission Weight (Kg)", "Admission Weight (Kg)", GENERAL, "kg"),
     ChartItem(226531, "Admission Weight (lbs.)", "Admission Weight (lbs.)", GENERAL, None),

@@ -16,10 +16,10 @@ from omnifuse.preprocess.clinic.keyed import stream
 from omnifuse.preprocess.clinic.latent import People
 from omnifuse.preprocess.clinic.model import SLOTS, Model
 from omnifuse.preprocess.clinic.rows import LAB, LAGS, Rows, text_codes
-from omnifuse.preprocess.clinic.sundries import add_arrival, add_body, add_urine
+from omnifuse.preprocess.clinic.sundries import add_arrival, add_body, add_spontaneous_breaths, add_urine
 
 TEMPERATURE, PH, SATURATION = (items.MEASURED.index(name) for name in ("Temperature", "pH", "Oxygen saturation"))
-LAB_LAG = {50931: LAGS.index("chemistry"), 50820: LAGS.index("gas"), 50817: LAGS.index("gas")}
+LAB_LAG = {items.GLUCOSE_SERUM: LAGS.index("chemistry"), items.PH_BLOOD: LAGS.index("gas"), items.SATURATION: LAGS.index("gas")}
 VENOUS_BELOW = 0.04  # pH of venous under that of arterial blood
 DRAWS = 6  # uniforms of a row: store time, value fault, its kind, warning, duplicate, link to the admission
 
@@ -79,6 +79,7 @@ def rows_of(model: Model, seed: int, people: People, courses: list[Course], cell
     for stay, course in enumerate(courses):
         add_body(rows, model.world, seed, people, stay, course, uniform[stay])
         add_urine(rows, model.world, seed, people, stay)
+        add_spontaneous_breaths(rows, seed, people, stay, course)
         add_arrival(rows, model.world, stay, course, uniform[stay, 9:])
     return rows.frame()
 
@@ -113,7 +114,7 @@ def _add_measured(rows: Rows, model: Model, cells: Cells, celsius: np.ndarray) -
         mine = item == source
         copied = np.where(cells.venous[mine], items.VENOUS_PH, copy)
         rows.add(cells.stay[mine], cells.minute[mine], copied, lag=lag[mine], number=number[mine])
-    gas = item == 50820
+    gas = item == items.PH_BLOOD
     specimen = np.where(cells.venous[gas], *text_codes(["VEN.", "ART."]))
     rows.add(cells.stay[gas], cells.minute[gas], items.SPECIMEN, table=LAB, lag="gas", text=specimen)
 
@@ -135,8 +136,8 @@ def _add_coma(rows: Rows, model: Model, people: People, courses: list[Course]) -
     kinds = ((items.EYE, items.EYE_TEXTS), (items.VERBAL, items.VERBAL_TEXTS), (items.MOTOR, items.MOTOR_TEXTS))
     for part, (itemid, texts) in enumerate(kinds):
         number, text = scores[level, part].astype(float), text_codes(texts[score] for score in scores[:, part])[level]
-        if itemid == items.VERBAL:  # MetaVision gives No Response-ETT the number 0
-            number, text = np.where(tube, 0, number), np.where(tube, text_codes([items.INTUBATED]), text)
+        if itemid == items.VERBAL:  # MetaVision gives No Response-ETT the number of No Response
+            number, text = np.where(tube, 1, number), np.where(tube, text_codes([items.INTUBATED]), text)
         rows.add(stay, minute, itemid, number=number, text=text)
 
 

@@ -1,4 +1,7 @@
-"""Rows beside the course: height, weight, a glucose before the ICU, and the urine tests that must not be taken for the blood's."""
+"""Rows beside the course: height, weight, a glucose before the ICU, and what must not be taken for a variable's own item.
+
+None of them depends on severity.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,9 @@ from omnifuse.preprocess.clinic.model import SLOTS
 from omnifuse.preprocess.clinic.rows import LAB, Rows
 from omnifuse.preprocess.clinic.world import World
 
-GLUCOSE_LAB = 50931
 WEIGHT = items.ROUNDS.index("weight")
 DAILY_WEIGHT_SD_KG = 2.0  # scales, beds and blankets
+NO_BREATH_OF_THEIR_OWN = 0.4
 POUNDS, CENTIMETRES = 2.20462, 2.54
 
 
@@ -57,4 +60,13 @@ def add_arrival(rows: Rows, world: World, stay: int, course: Course, uniform: np
         knobs, natural = world.variables["Glucose"], course.arrival_glucose
         natural = np.exp(min(natural, 30)) if knobs.log else natural
         number = np.rint(np.clip(natural, knobs.low, knobs.high))
-        rows.add(stay, [-60 - int(300 * uniform[1])], GLUCOSE_LAB, table=LAB, lag="chemistry", number=number)
+        rows.add(stay, [-60 - int(300 * uniform[1])], items.GLUCOSE_SERUM, table=LAB, lag="chemistry", number=number)
+
+
+def add_spontaneous_breaths(rows: Rows, seed: int, people: People, stay: int, course: Course) -> None:
+    """The spontaneous part of the respiratory rate, charted with the ventilator: often 0, and never the respiratory rate."""
+    visit = items.ROUNDS.index("ventilator")
+    slots = np.flatnonzero(course.visits[visit])
+    generator = stream(seed, int(people.patient[people.owner[stay]]), "spontaneous", int(people.number[stay]))
+    breaths = np.where(generator.random(len(slots)) < NO_BREATH_OF_THEIR_OWN, 0, generator.integers(8, 30, len(slots)))
+    rows.add(stay, slots * 15 + course.minutes[visit, slots], items.SPONTANEOUS_RATE, number=breaths)

@@ -2,8 +2,8 @@
 
 | file | holds |
 |---|---|
-| stays.parquet | a row an ICU stay: ids, latent R and D, frailty apart, P(death), what the ceiling says, devices, design or not |
-| conditions.parquet | a row a stay and condition: liability, present, coded |
+| stays.parquet | a row an ICU stay: ids, R and D (`level`, `trend`), devices, P(death), and what each source tells of it |
+| conditions/*.parquet | a row a stay and condition: its liability, and whether it is present (the codes may differ: `coding`) |
 | severity/*.parquet | severity of every stay, hour by hour since its first full hour |
 | design.json | seed, all knobs and their hash, the designed and the measured figures, the strength of every variable |
 """
@@ -11,11 +11,13 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from omnifuse.preprocess import store
 from omnifuse.preprocess.clinic import items
 from omnifuse.preprocess.clinic.ceiling import SOURCES
 from omnifuse.preprocess.clinic.coding import present
@@ -25,6 +27,7 @@ from omnifuse.preprocess.clinic.latent import People
 from omnifuse.preprocess.clinic.model import SLOTS, Model
 from omnifuse.preprocess.clinic.outcome import Strength, auroc_with_error, probability_in_design
 
+EVERY = 5000
 MEANING = {
     "probability": "P(death | R, D) by the outcome model, before any selection",
     "p_latent": "P(death | R, D, the stay lasts the design's hours): the oracle of the latent state. Not a ceiling of the observations",
@@ -77,6 +80,39 @@ def severity_rows(hospital: Hospital, courses: list[Course]) -> pl.DataFrame:
             "severity": np.concatenate(hourly).astype(np.float32),
         }
     )
+
+
+@dataclass
+class TruthWriter:
+    """Collects the truth block by block; the long tables go to disk every `EVERY` stays."""
+
+    model: Model
+    strength: Strength
+    folder: store.Builder
+    stays: list[pl.DataFrame] = field(default_factory=list)
+    _waiting: list[tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=list)
+    _written: int = 0
+
+    def add(self, people: People, hospital: Hospital, courses: list[Course], ceilings: np.ndarray) -> None:
+        self.stays.append(stay_rows(self.model, people, hospital, self.strength, ceilings))
+        self._waiting.append((condition_rows(self.model, people, hospital), severity_rows(hospital, courses)))
+        if sum(len(conditions) for conditions, _ in self._waiting) > EVERY * len(self.model.world.conditions):
+            self._flush()
+
+    def _flush(self) -> None:
+        for name, frames in zip(("conditions", "severity"), zip(*self._waiting)):
+            store.write_parquet(self.folder.path(f"{name}/{self._written:05d}.parquet"), pl.concat(frames))
+        self._written, self._waiting = self._written + 1, []
+
+    def finish(self, seed: int, patients: int) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Writes what is left; returns the stays and the design."""
+        if self._waiting:
+            self._flush()
+        stays = pl.concat(self.stays)
+        store.write_parquet(self.folder.path("stays.parquet"), stays)
+        design = describe(self.model, seed, patients, self.strength, stays)
+        store.write_json(self.folder.path("design.json"), design)
+        return stays, design
 
 
 def describe(model: Model, seed: int, patients: int, strength: Strength, stays: pl.DataFrame) -> dict[str, Any]:

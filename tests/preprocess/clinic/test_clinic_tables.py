@@ -147,7 +147,7 @@ def test_codes_follow_the_era(tables):
 
 def test_conditions_are_coded_as_often_as_designed(tables, stays, clinic):
     world = read_world("default")
-    conditions = pl.read_parquet(truth_path(clinic[0]) / "conditions.parquet").join(stays.select("stay_id", "hadm_id"), on="stay_id")
+    conditions = pl.read_parquet(truth_path(clinic[0]) / "conditions/*.parquet").join(stays.select("stay_id", "hadm_id"), on="stay_id")
     codes = pl.DataFrame(
         [(c.condition, c.code, c.version) for c in items.codes()], schema=["condition", "icd_code", "icd_version"], orient="row"
     )
