@@ -56,7 +56,13 @@ def test_imports_run_one_way(folder):
 
 def test_eval_needs_no_torch():
     code = (
-        "import sys, pkgutil, importlib; sys.modules['torch'] = None\n"
+        "import sys, pkgutil, importlib, importlib.machinery\n"
+        "class Blocked:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        return importlib.machinery.ModuleSpec(name, self) if name.split('.')[0] == 'torch' else None\n"
+        "    def create_module(self, spec): raise ImportError('eval must not need torch')\n"
+        "    def exec_module(self, module): pass\n"
+        "sys.meta_path.insert(0, Blocked())\n"
         "import omnifuse.eval as package\n"
         "for module in pkgutil.iter_modules(package.__path__): importlib.import_module(f'omnifuse.eval.{module.name}')\n"
     )

@@ -53,6 +53,7 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
       omnifuse preprocess mimic --ehr /data/mimiciii/1.4 --compat mimic3-benchmarks --out cohorts/benchmark
     """
     from omnifuse.preprocess.mimic.build import build_cohort
+    from omnifuse.preprocess.mimic.plan import plan
 
     space = workspace.find()
     source = ehr or space.ehr
@@ -61,7 +62,7 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
     target = out or space.output("cohorts", "mimic")
     resolved = _options(space, given, sets, seed)
     if dry_run:
-        _show_plan(mimic.plan(source, resolved), target, as_json)
+        _show_plan(plan(source, resolved), target, as_json)
         return
     cohort = build_cohort(source, target, resolved, progress=console.progress)
     audit = cohort.json("audit.json")
@@ -104,7 +105,7 @@ def _show_plan(plan: dict, target: Path, as_json: bool) -> None:
         console.table(
             [(table["name"], console.size(table["bytes"]), table["rows"]) for table in plan["tables"]], ("table", "size", "rows (about)")
         )
-        console.say(f"would write {target}: about {console.size(plan['output_bytes'])}; {store.free_text(target)}")
+        console.say(f"would write {target}: about {console.size(plan['output_bytes'])}, and {console.size(plan['work_bytes'])} on the way; {store.free_text(target)}")
     console.finish(as_json, {**plan, "out": str(target)})
 
 
