@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omnifuse.preprocess.schema import ArtefactError, ConfigError, LockedError, ResourceError
+from omnifuse.preprocess.schema import ArtefactError, ConfigError, LockedError, OmnifuseError, ResourceError
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -39,17 +39,29 @@ _FORBIDDEN = {errno.EACCES, errno.EPERM, errno.EROFS}
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns a full disk or a forbidden folder into one line with the path and the free space.
 
-    polars wraps the system's error in its own text, so that the number is looked for there too.
+    polars raises an exception of its own with the system's error in its text, so that the number is looked for there.
     """
     try:
         yield
-    except OSError as error:
-        text = str(error)
-        if error.errno in _FULL or "os error 28" in text or "No space left" in text or "File too large" in text:
-            raise ResourceError(f"the disk is full ({free_text(path)})", where=path, hint="free space or choose another --out") from error
-        if error.errno in _FORBIDDEN or "os error 13" in text or "os error 30" in text:
-            raise ResourceError("may not be written", where=path, hint="check the rights of the folder or choose another --out") from error
+    except OmnifuseError:
         raise
+    except Exception as error:
+        number = _errno(error)
+        if number in _FULL:
+            told = f"the disk is full ({free_text(path)})"
+            raise ResourceError(told, where=path, hint="free space or choose another --out") from None
+        if number in _FORBIDDEN:
+            raise ResourceError("may not be written", where=path, hint="check the rights of the folder or choose another --out") from None
+        raise
+
+
+def _errno(error: Exception) -> int | None:
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    if isinstance(error, OSError) or type(error).__module__.startswith("polars"):
+        found = re.search(r"os error (\d+)", str(error))
+        return int(found[1]) if found else None
+    return None
 
 
 def free_bytes(path: Path) -> int:
@@ -256,7 +268,12 @@ def _swap(building: Path, path: Path) -> None:
     replaced = _beside(path, "replaced")
     if path.exists():
         os.rename(path, replaced)
-    os.rename(building, path)
+    try:
+        os.rename(building, path)
+    except BaseException:
+        if replaced.exists():
+            os.rename(replaced, path)
+        raise
     sync_folder(path.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 

@@ -57,7 +57,7 @@ def rules_json(
     about = {rule["rule"]: rule for rule in told}
     about["crr"]["changed"] = sum(ledger.items[item] for item in rules.CRR_ITEMS)
     fate = "left out of tasks that look ahead" if options.exclude_comfort_care else "kept"
-    about["comfort"].update(changed=kept, what=f"stays with comfort care ordered in the first 48 hours, {fate}; {every} of {icustays.height} ICU stays")
+    about["comfort"].update(changed=kept, what=f"{rules.TEXTS['comfort']}, {fate}; {every} of {icustays.height} ICU stays")
     if report is not None:
         coded = report["rows"].get("10")
         about["icd10"]["changed"] = round(coded["labelled"] * coded["rows"]) if coded else 0
@@ -74,7 +74,9 @@ def mode_warnings(mode: CompatMode | DefaultMode, ledger: Ledger, options: Optio
     if unread := ledger.rules["unreadable for the discretiser"]:
         told.append(f"{unread:,} values in words that the published discretiser refuses: in events.parquet, not in the series")
     if mode.numbers_only:
-        told.append(f"{mode.numbers_only:,} patients have values in numbers only; the published pipeline reads theirs by other rules, which are not imitated")
+        told.append(
+            f"{mode.numbers_only:,} patients have values in numbers only: the published pipeline reads theirs by rules not imitated here"
+        )
     if options.compat == MEDFUSE:
         told.append("capillary refill and the coma scale total are not mapped in MIMIC-IV: never observed")
     return told

@@ -80,9 +80,7 @@ def _with_leaks(
     return row_stay[order], row_instant[order]
 
 
-def _fill(
-    variable: np.ndarray, value: np.ndarray, words: pl.Series, place: np.ndarray, ledger: Ledger
-) -> tuple[np.ndarray, pl.DataFrame]:
+def _fill(variable: np.ndarray, value: np.ndarray, words: pl.Series, place: np.ndarray, ledger: Ledger) -> tuple[np.ndarray, pl.DataFrame]:
     """[E, 17] values and the 17 columns of texts.
 
     Args:

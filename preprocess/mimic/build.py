@@ -7,6 +7,7 @@ An unchanged call (same tables, options and code) finds its cohort by the finger
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,16 @@ from omnifuse.preprocess.mimic.default import DefaultMode
 from omnifuse.preprocess.mimic.diagnoses import read_labels
 from omnifuse.preprocess.mimic.grid import Grid
 from omnifuse.preprocess.mimic.ledger import Ledger
-from omnifuse.preprocess.mimic.options import BENCHMARKS, MEDFUSE, TASKS, Options
+from omnifuse.preprocess.mimic.options import BENCHMARKS, Options
 from omnifuse.preprocess.mimic.phenotypes import phenotype_names
+from omnifuse.preprocess.mimic.plan import needed_bytes
 from omnifuse.preprocess.mimic.scratch import Scratch
-from omnifuse.preprocess.mimic.source import MIMIC3, MIMIC4, Source, detect, require, truncation_warnings
+from omnifuse.preprocess.mimic.source import Source, detect, require, truncation_warnings
 from omnifuse.preprocess.mimic.variables import COLUMNS, CONTINUOUS
 from omnifuse.preprocess.mimic.writing import Writer
-from omnifuse.preprocess.schema import ConfigError, InputError, Silent
+from omnifuse.preprocess.schema import InputError, Silent
 
 _LISTS = ("testset_mimic3.csv.gz", "valset_mimic3.csv.gz")
-_COMPAT_DATASET = {BENCHMARKS: MIMIC3, MEDFUSE: MIMIC4}
 
 
 def build_cohort(source: Path, out: Path, options: Options = Options(), progress=Silent) -> store.Artefact:  # noqa: B008
@@ -42,27 +43,16 @@ def build_cohort(source: Path, out: Path, options: Options = Options(), progress
         ResourceError: the disk does not suffice.
     """
     found = detect(source)
-    options, warnings = fit(found, options)
+    options, warnings = options.fitted(found.dataset)
     require(found, options.tasks)
     hashes = inputs.hash_tables(found, inputs.tables_read(found, options), progress)
     key = inputs.fingerprint(hashes, options)
     if (artefact := store.current(out, "cohort", key)) is not None:
         return artefact
+    store.require_free(out, sum(needed_bytes(found, options)))
     with store.create(out, "cohort", fingerprint=key) as builder:
         _build(found, builder, options, hashes, warnings, progress)
     return store.open(out, "cohort")
-
-
-def fit(source: Source, options: Options) -> tuple[Options, list[str]]:
-    """The options as they apply to this release, and warnings."""
-    wanted = _COMPAT_DATASET.get(options.compat, source.dataset)
-    if wanted != source.dataset:
-        raise ConfigError(f"--compat {options.compat} works on {wanted}, and these are tables of {source.dataset}", where=source.folder)
-    if options.compat == MEDFUSE and options.phenotypes is None and options.tasks == TASKS:
-        rest = tuple(task for task in TASKS if task != "phenotyping")
-        told = "phenotyping is left out: MedFuse's definitions of the phenotypes are not part of omnifuse (--phenotypes FILE)"
-        return Options(**{**options.__dict__, "tasks": rest}), [told]
-    return options, []
 
 
 def _build(source: Source, builder: store.Builder, options: Options, hashes: dict[str, str], warnings: list[str], progress) -> None:
@@ -74,9 +64,7 @@ def _build(source: Source, builder: store.Builder, options: Options, hashes: dic
     mode = _mode(cohort.stays, options)
     ledger = Ledger()
     scratch = Scratch(builder.scratch("events").parent, cohort.stays.height)
-    events.collect(
-        source, cohort.stays, mode, scratch, ledger, progress=progress, on_bad_row=options.on_bad_row, max_bad=options.max_bad
-    )
+    events.collect(source, cohort.stays, mode, scratch, ledger, progress=progress, on_bad_row=options.on_bad_row, max_bad=options.max_bad)
     stays, everyone = _with_comfort(cohort, mode)
     grid = Grid(options.step_hours, options.lookback_hours, options.is_compat)
     samples = labels.Samples(options, grid, diagnoses)
@@ -146,14 +134,19 @@ def _parts(stays: pl.DataFrame, options: Options) -> splits.Parts:
     people = stays.select("patient_id", outcome=pl.col("died_in_hospital").cast(pl.Int16), group="anchor_year_group")
     lists = options.splits
     if lists is None and options.compat == BENCHMARKS and options.split == "hash":
-        folder = Path(__file__).parent / "resources"
-        frozen = splits.read_frozen([folder / name for name in _LISTS])
+        frozen = _published_lists()
     elif lists is None:
         return splits.make_parts(people, kind=options.split, seed=options.seed)
     else:
         frozen = splits.read_frozen([Path(lists)])
     new = "hash" if options.assign_new else "train" if options.is_compat else "refuse"
     return splits.make_parts(people, kind="frozen", seed=options.seed, frozen=frozen, new=new)
+
+
+@functools.cache
+def _published_lists() -> pl.DataFrame:
+    folder = Path(__file__).parent / "resources"
+    return splits.read_frozen([folder / name for name in _LISTS])
 
 
 def _split_warnings(parts: splits.Parts) -> list[str]:

@@ -42,7 +42,8 @@ def greatest(keys: list[np.ndarray], value: np.ndarray, table: np.ndarray, ledge
     if not value.size:
         return Cells(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0))
     packed = pack(keys)
-    order = pl.select(pl.arg_sort_by([pl.Series(key) for key in packed])).to_series().to_numpy()
+    keyed = pl.DataFrame({str(place): key for place, key in enumerate(packed)})
+    order = keyed.select(pl.arg_sort_by(keyed.columns)).to_series().to_numpy()
     starts = np.flatnonzero(changes([key[order] for key in packed]))
     value, table = value[order], table[order]
     top = np.maximum.reduceat(value, starts)
@@ -52,7 +53,7 @@ def greatest(keys: list[np.ndarray], value: np.ndarray, table: np.ndarray, ledge
     for code, name in enumerate(EVENT_TABLES):
         count = int((used == code).sum())
         ledger.used[name] += count
-        ledger.drop(name, "another value of the same time", int((table == code).sum()) - count)
+        ledger.drop(name, "another value of the same time, or the same again", int((table == code).sum()) - count)
     return Cells(order, starts, top)
 
 

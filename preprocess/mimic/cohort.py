@@ -11,6 +11,7 @@ default mode repairs both (rules `age` and `mortality`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import polars as pl
@@ -22,6 +23,7 @@ from omnifuse.preprocess.schema import InputError
 ADULT_YEARS = 18
 OVER_89 = {"mimic-iii": 91.4, "mimic-iv": 91.0}  # the median age of those over 89 in MIMIC-III; MIMIC-IV's own code for them
 _HOUR_US = 3_600_000_000
+_WINDOW = timedelta(hours=48)
 
 
 @dataclass
@@ -137,7 +139,11 @@ def _disagreements(stays: pl.DataFrame) -> dict[str, Any]:
     """Counted over every admission with an ICU stay, kept or not."""
     admissions = stays.unique("hadm_id")
     differ = admissions.filter(BENCHMARK_DEATH != FLAGGED_DEATH).height
-    what = f"of {admissions.height} admissions: HOSPITAL_EXPIRE_FLAG disagrees with DOD (which has no hour) or DEATHTIME; the flag decides"
+    early = (pl.col("deathtime") - pl.col("intime") <= _WINDOW) & (pl.col("outtime") - pl.col("intime") >= _WINDOW)
+    what = (
+        f"of {admissions.height} admissions: HOSPITAL_EXPIRE_FLAG disagrees with DOD (which has no hour) or DEATHTIME, and decides; "
+        f"{stays.filter(early).height} of {stays.height} ICU stays are in the unit at 48 h by OUTTIME and dead by DEATHTIME"
+    )
     return {"rule": "mortality", "changed": differ, "what": what}
 
 
@@ -159,5 +165,3 @@ def _columns(stays: pl.DataFrame, compat: bool) -> pl.DataFrame:
         (BENCHMARK_DEATH if compat else FLAGGED_DEATH).alias("died_in_hospital"),
         ((pl.col("deathtime") - pl.col("intime")).dt.total_microseconds() / _HOUR_US).alias("died_hours"),
     ).sort("patient_id", "stay_id")
-
-

@@ -27,8 +27,22 @@ from omnifuse.preprocess.mimic import values
 from omnifuse.preprocess.mimic.events import BASE_COLUMNS
 from omnifuse.preprocess.mimic.ledger import Ledger
 from omnifuse.preprocess.mimic.variables import (
-    CRR, DBP, EYE, FIO2, GLUCOSE, HEIGHT, MOTOR, PH, SBP, SPO2, TEMPERATURE, VARIABLES, VERBAL, WEIGHT, items,
-)  # fmt: skip
+    CRR,
+    DBP,
+    EYE,
+    FIO2,
+    GLUCOSE,
+    HEIGHT,
+    MOTOR,
+    PH,
+    SBP,
+    SPO2,
+    TEMPERATURE,
+    VARIABLES,
+    VERBAL,
+    WEIGHT,
+    items,
+)
 from omnifuse.preprocess.tables import Column
 
 _NORMAL_REFILL = ("Normal <3 secs", "Brisk")

@@ -1,9 +1,13 @@
 """The one pass over CHARTEVENTS and LABEVENTS: filter items, find the stay, clean, and leave the rest on disk.
 
+Each row meets three questions, the cheapest first:
+
     per row       item id looked up in a table; 7 of 8 rows end here, before any text or date of theirs is looked at
     admission     (SUBJECT_ID, HADM_ID) of a kept stay; a row without ICUSTAY_ID belongs to the stay of its admission, one with another
                   ICUSTAY_ID to none (validate_events.py of mimic3-benchmarks)
     value         cleaned by the rules of the mode, compat.py or default.py
+
+Every row that a question ends is told to the ledger with the reason.
 """
 
 from __future__ import annotations
@@ -97,12 +101,7 @@ def collect(
     Args:
         stays: kept stays in the order of the scratch's index.
     """
-    keys = stays.select(
-        "hadm_id",
-        pl.col("stay_id").alias("kept_stay"),
-        pl.col("patient_id").alias("kept_subject"),
-        pl.int_range(pl.len(), dtype=pl.UInt32).alias("stay"),
-    )
+    keys = stay_keys(stays)
     for table in EVENT_TABLES:
         items = Items(mode.items.filter(pl.col("table") == table))
         path = source.files[table]
@@ -150,11 +149,17 @@ def _wanted(frame: pl.DataFrame, items: Items, mode: Mode, table: str, ledger: L
     return frame.filter(pl.Series(used)).with_columns(pl.Series("variable", codes[used]))
 
 
+def stay_keys(stays: pl.DataFrame) -> pl.DataFrame:
+    """hadm_id, kept_stay, kept_subject and `stay`, the index of the stay: one row a kept stay, and each admission has one."""
+    index = pl.int_range(pl.len(), dtype=pl.UInt32).alias("stay")
+    return stays.select("hadm_id", index, kept_stay="stay_id", kept_subject="patient_id")
+
+
 def in_kept_stays(frame: pl.DataFrame, keys: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:
     """Rows that belong to a kept stay, with its index `stay`.
 
     Args:
-        keys: hadm_id, kept_subject, kept_stay, stay: one row a kept stay, and each admission has one.
+        keys: of `stay_keys`.
     """
     stated = frame.filter(pl.col("hadm_id").is_not_null())
     ledger.drop(table, "no admission id", frame.height - stated.height)

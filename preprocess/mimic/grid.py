@@ -1,7 +1,9 @@
 """How time becomes bins: the benchmarks' grid, closed on the right with an epsilon, and ours, half-open.
 
-    compat    t in (-eps, end + eps), bin int(t / step - eps), int(end / step + 1 - eps) bins; a value at 2.0 h falls into the first 2-hour bin
-    default   t in [-lookback, end), bin floor((t + lookback) / step), all in whole microseconds; a value at 2.0 h falls into the second
+    compat    t in (-eps, end + eps), bin int(t / step - eps), int(end / step + 1 - eps) bins
+    default   t in [-lookback, end), bin floor((t + lookback) / step), in whole microseconds
+
+A value at 2.0 h falls into the first 2-hour bin of the one and into the second of the other.
 
 A window that ends inside a bin keeps the full bins before it, and a row of its own, the tail, for what is known of the unfinished one.
 """

@@ -43,10 +43,11 @@ def fingerprint(hashes: dict[str, str], options: Options) -> str:
 
 
 def code_hash() -> str:
-    """sha256 over the source and the resources of `preprocess`: another version of a rule makes another cohort."""
+    """sha256 over the source and the resources that a cohort is made with: another version of a rule makes another cohort."""
     root = Path(str(resources.files("omnifuse.preprocess")))
-    parts = [root, root / "tables", root / "mimic", root / "mimic" / "resources"]
-    files = sorted(file for folder in parts for file in folder.iterdir() if file.is_file() and file.suffix != ".pyc")
+    files = [root / "splits.py", root / "frozen.py"]
+    for folder in ("tables", "mimic", "mimic/resources"):
+        files += sorted(file for file in (root / folder).iterdir() if file.is_file())
     return store.digest([[file.relative_to(root).as_posix(), store.sha256(file)] for file in files])
 
 

@@ -13,6 +13,7 @@ the length of the stay. Source: scripts/create_*.py of mimic3-benchmarks at ea03
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -36,7 +37,7 @@ def describe(options: Options, phenotypes: list[str]) -> dict[str, Task]:
     if len(days) == 1:
         los = Task("los", "binary", (f"los > {days[0]:g} d",), {"window_hours": options.los_window_hours, "thresholds_days": list(days)})
     else:
-        names = [f"<= {days[0]:g} d", *(f"{a:g}-{b:g} d" for a, b in zip(days, days[1:])), f"> {days[-1]:g} d"]
+        names = [f"<= {days[0]:g} d", *(f"{a:g}-{b:g} d" for a, b in itertools.pairwise(days)), f"> {days[-1]:g} d"]
         los = Task("los", "multiclass", tuple(names), {"window_hours": options.los_window_hours, "thresholds_days": list(days)})
     every = {
         "mortality": Task("mortality", "binary", ("mortality",), {"window_hours": MORTALITY_HOURS}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ TIMES = ("storetime", "charttime")
 SPLITS = ("hash", "temporal")
 ERAS = ("icd9", "icd10", "both")
 
+_DATASET = {BENCHMARKS: "mimic-iii", MEDFUSE: "mimic-iv"}
 # Rules of the default mode that a compat mode cannot take, with the value that means "off".
 _DEFAULT_ONLY = {"lookback_hours": 0, "exclude_comfort_care": False, "venous_ph": False, "label_era": "both"}
 
@@ -74,11 +75,24 @@ class Options:
                 if getattr(self, field) != off:
                     raise ConfigError(f"{field} is a rule of the default mode; --compat {self.compat} keeps the published pipeline's")
         if self.phenotypes is not None and self.compat != MEDFUSE:
-            raise ConfigError("phenotype definitions belong to --compat medfuse")
+            raise ConfigError("phenotype definitions belong to --compat medfuse", hint="leave --phenotypes out")
 
     @property
     def is_compat(self) -> bool:
         return self.compat != NONE
+
+    def fitted(self, dataset: str) -> tuple[Options, list[str]]:
+        """The options as they apply to a release, and warnings.
+
+        Raises:
+            ConfigError: the published pipeline to reproduce does not work on it.
+        """
+        if self.compat in _DATASET and _DATASET[self.compat] != dataset:
+            raise ConfigError(f"--compat {self.compat} works on {_DATASET[self.compat]}, and these are tables of {dataset}")
+        if self.compat == MEDFUSE and self.phenotypes is None and self.tasks == TASKS:
+            told = "phenotyping is left out: MedFuse's definitions of the phenotypes are not part of omnifuse (--phenotypes FILE)"
+            return replace(self, tasks=tuple(task for task in TASKS if task != "phenotyping")), [told]
+        return self, []
 
     def to_json(self) -> dict[str, Any]:
         """Every choice that changes the outcome; of files, their content and not their name."""

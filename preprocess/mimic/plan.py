@@ -5,46 +5,62 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import polars as pl
 from isal import isal_zlib
 
-from omnifuse.preprocess.mimic import inputs
+from omnifuse.preprocess.mimic.grid import Grid
+from omnifuse.preprocess.mimic.inputs import tables_read
+from omnifuse.preprocess.mimic.labels import longest_window
 from omnifuse.preprocess.mimic.options import Options
-from omnifuse.preprocess.mimic.source import EVENT_TABLES, detect, require
+from omnifuse.preprocess.mimic.source import EVENT_TABLES, Source, detect, require
+from omnifuse.preprocess.mimic.variables import COLUMNS
 
-HEAD = 1 << 20  # bytes at the head of a file from which its rows are estimated
-# Measured on the MIMIC demos: a cohort with all four tasks takes 4 to 5 bytes an event row, the filtered events on the way 7.
-COHORT_BYTES_A_ROW, SCRATCH_BYTES_A_ROW, AT_LEAST = 5, 7, 5_000_000
+_HEAD = 1 << 20  # bytes at the head of a file from which its rows are estimated
+_BIN_BYTES, _SAMPLE_BYTES, _AT_LEAST = 4 * len(COLUMNS), 12, 1_000_000
+# Measured on the MIMIC-III demo: 12% of the event rows are kept; each takes 2 bytes in events.parquet and 6 on the way.
+_EVENT_BYTES, _WORK_BYTES = 0.12 * 2, 0.12 * 6
 
 
 def plan(source: Path, options: Options) -> dict[str, Any]:
     """Tables with bytes and estimated rows, and the bytes of the cohort and of the work beside it.
 
     Raises:
-        InputError: a table that the tasks need is missing.
+        ConfigError, InputError: as build_cohort, as far as it shows before the tables are read.
     """
     found = detect(source)
+    options, warnings = options.fitted(found.dataset)
     require(found, options.tasks)
-    tables, events = [], 0
-    for name in inputs.tables_read(found, options):
-        rows = estimate_rows(found.files[name])
-        events += (rows or 0) if name in EVENT_TABLES else 0
-        tables.append({"name": found.name(name), "bytes": found.files[name].stat().st_size, "rows": rows})
+    tables = [
+        {"name": found.name(name), "bytes": found.files[name].stat().st_size, "rows": estimate_rows(found.files[name])}
+        for name in tables_read(found, options)
+    ]
+    output, work = needed_bytes(found, options)
     return {
         "source": f"{found.dataset} {found.version}",
         "tables": tables,
-        "output_bytes": AT_LEAST + COHORT_BYTES_A_ROW * events,
-        "work_bytes": SCRATCH_BYTES_A_ROW * events,
+        "output_bytes": output,
+        "work_bytes": work,
+        "warnings": warnings,
     }
 
 
-def estimate_rows(path: Path) -> int | None:
-    """Rows by the lines at the head of the file; None where it is no CSV. Exact for a file of at most HEAD bytes."""
-    if path.suffix == ".parquet":
-        import polars as pl
+def needed_bytes(source: Source, options: Options) -> tuple[int, int]:
+    """Bytes of the cohort, estimated from above by the lengths of all ICU stays, and bytes of the files on the way to it."""
+    rows = sum(estimate_rows(source.files[table]) or 0 for table in EVENT_TABLES)
+    hours = np.maximum(24.0 * source.read("icustays")["los"].drop_nulls().to_numpy(), 0)
+    bins = int(Grid(options.step_hours, options.lookback_hours).rows(np.minimum(hours, longest_window(options))).sum())
+    samples = int(hours.sum()) if "los_remaining" in options.tasks else 0
+    output = _AT_LEAST + _BIN_BYTES * (bins + samples) + _SAMPLE_BYTES * samples + round(_EVENT_BYTES * rows)
+    return output, round(_WORK_BYTES * rows) + round(_EVENT_BYTES * rows)
 
+
+def estimate_rows(path: Path) -> int | None:
+    """Rows by the lines at the head of the file; None where it cannot be told. Exact for a file of at most _HEAD bytes."""
+    if path.suffix == ".parquet":
         return pl.scan_parquet(path).select(pl.len()).collect().item()
     with path.open("rb") as handle:
-        head = handle.read(HEAD)
+        head = handle.read(_HEAD)
     packed = len(head)
     if path.suffix == ".gz":
         try:

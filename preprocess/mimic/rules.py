@@ -1,6 +1,6 @@
 """The rules of the default mode by name: which items they take in, leave out or read for another purpose, and what each is for.
 
-The faults are those of the published pipelines (docs/preprocessing.md); the compat modes keep them. `TEXTS` is what audit.json says of a
+The faults are those of the published pipelines; the compat modes keep them. `TEXTS` is what audit.json says of a
 rule, beside how many rows, values or stays it changed.
 
 Of the 76 columns, 16 stay zero in the default mode, because one score has one column: the MetaVision texts of the Glasgow coma scale
@@ -105,8 +105,12 @@ def default_items(venous_ph: bool) -> pl.DataFrame:
     dropped = {item: LEFT_OUT + number for number, group in enumerate(_LEFT_OUT.values()) for item in group}
     if not venous_ph:
         dropped |= dict.fromkeys(_VENOUS_PH, LEFT_OUT + list(_LEFT_OUT).index("ph"))
-    benchmark = items().select("variable", "itemid", "table", name=pl.Series(VARIABLES).gather(items()["variable"]))
-    benchmark = benchmark.with_columns(pl.col("itemid").replace_strict(dropped, default=pl.col("variable"), return_dtype=pl.UInt8).alias("variable"))
+    benchmark = items().select(
+        pl.col("itemid").replace_strict(dropped, default=pl.col("variable"), return_dtype=pl.UInt8).alias("variable"),
+        "itemid",
+        "table",
+        name=pl.Series(VARIABLES).gather(items()["variable"]),
+    )
     purposes = {NEW_CRR: VARIABLES[CRR], COMFORT: "(comfort care)"}
     more = [(code, item, "chartevents", purposes[code]) for code, group in _ADDED.items() for item in group]
     more += [(SPECIMEN, item, "labevents", "(specimen)") for item in _SPECIMEN]

@@ -1,10 +1,14 @@
 """The irregular series of each stay in the default mode: what was known in its window, in the order in which it became known.
 
+The rules that need more than one row:
+
     window      known in [intime - lookback, outtime): nothing outside it is used anywhere
     row         one for every (known, charttime): of values stored at once, the one charted last stands last
     same time   of several values of a variable the greatest is kept, as in the benchmarks; an intubated reading outdoes a score
     spo2        a blood gas counts where its specimen is arterial: by specimen_id, else by charttime
     gcs-total   eye + motor + verbal of one charttime, known when the last of them is; none while intubated
+
+What each of them changed is told to the ledger under the names of rules.py.
 """
 
 from __future__ import annotations

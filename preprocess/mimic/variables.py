@@ -47,7 +47,10 @@ def items() -> pl.DataFrame:
     with resources.as_file(_FOLDER / "itemids.csv") as path:
         table = pl.read_csv(path, schema_overrides={"itemid": pl.Int64})
     return table.select(
-        pl.col("variable").replace_strict(CODE, return_dtype=pl.UInt8), "itemid", table=pl.col("linksto"), label=pl.col("label").str.strip_chars()
+        pl.col("variable").replace_strict(CODE, return_dtype=pl.UInt8),
+        "itemid",
+        table=pl.col("linksto"),
+        label=pl.col("label").str.strip_chars(),
     )
 
 

@@ -30,9 +30,7 @@ class Writer:
         bins, observed: number of bins written, and [17] how many of them hold a value of each channel.
     """
 
-    def __init__(
-        self, builder: Builder, stays: pl.DataFrame, samples: Samples, tasks: dict[str, Task], ledger: Ledger, options: Options
-    ):
+    def __init__(self, builder: Builder, stays: pl.DataFrame, samples: Samples, tasks: dict[str, Task], ledger: Ledger, options: Options):
         self._builder, self._stays, self._samples, self._ledger, self._options = builder, stays, samples, ledger, options
         self._grid = samples.grid
         self._ehr = ArraySpool(builder.path("ehr.npy"), len(COLUMNS))

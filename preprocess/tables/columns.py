@@ -99,10 +99,11 @@ def locate(names: Sequence[str], columns: Sequence[Column], path: Path) -> Layou
     Raises:
         InputError: a required column is missing (the nearest name is told), two columns have one name, or none of the columns is there.
     """
+    known = {name for column in columns for name in (column.name, *column.aliases)}
     first: dict[str, int] = {}
     for place, name in enumerate(names):
         if name in first:
-            told = f"columns {first[name] + 1} and {place + 1} have the same name"
+            told = f"columns {first[name] + 1} and {place + 1} have the same name" + (f", {name}" if name in known else "")
             raise InputError(told, where=f"{path}:1", hint="rename or remove one")
         first[name] = place
     places = []

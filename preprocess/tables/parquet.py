@@ -56,7 +56,7 @@ def _schema(path: Path) -> dict[str, pl.DataType]:
 def _collect(frame: pl.LazyFrame, path: Path) -> pl.DataFrame:
     try:
         return frame.collect()
-    except (pl.exceptions.PolarsError, OSError):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):  # its reader panics over some damaged pages
         raise InputError("is no sound Parquet file", where=path, hint="write or download it again") from None
 
 

@@ -62,52 +62,66 @@ class Records:
     """
 
     def __init__(self, source: Source | Recoded, path: Path, block_bytes: int):
-        self._source, self._path = source, path
+        self._source, self._path, self._block_bytes = source, path, block_bytes
         self._buffer = bytearray(block_bytes + 1)  # one spare byte, for a last line without a line break
         self._filled = self._offset = 0
+        self._room = block_bytes  # how much of the text is looked at
         self._ended = False
 
     def header(self) -> bytes:
         """The first line, without BOM and line break."""
-        while (end := self._buffer.find(b"\n", 0, self._filled)) < 0 and self._read():
+        self._read()
+        while (end := self._buffer.find(b"\n", 0, self._filled)) < 0 and not self._ended:
             if self._filled >= MAX_ROW_BYTES:
                 raise InputError("has no line break: it is no CSV file", where=self._path)
+            self._look_further()
         line = self._take(end + 1 if end >= 0 else self._filled)
         if not line:
             raise InputError("is empty: it inflates to 0 bytes", where=self._path, hint="download it again")
         return line.removeprefix(BOM).rstrip(b"\r\n")
 
     def __iter__(self) -> Iterator[Block | BadLine]:
-        while self._filled or self._read():
-            end, reason, doubled = self._survey()
+        self._read()
+        while self._filled:
+            quotes = self._quotes()
+            end, reason = self._survey(quotes)
             if end:
-                offset = self._offset
-                yield Block(self._take(end), offset, self._source.position, doubled)
+                doubled = bool((np.diff(quotes) == 1).any())
+                yield Block(self._take(end), self._offset - end, self._source.position, doubled)
                 self._read()
             elif reason is None:
-                self._read()
-            elif line := self._buffer.find(b"\n", 0, self._filled) + 1:
+                self._look_further()
+            elif line := self._buffer.find(b"\n", 0, self._seen) + 1:
                 self._take(line)
                 yield BadLine(reason, self._source.position)
-            elif self._ended or self._filled >= MAX_ROW_BYTES:
-                yield BadLine(reason, self._source.position, fatal=not self._ended)
+                self._read()
+            elif self._at_end or self._seen >= MAX_ROW_BYTES:
+                yield BadLine(reason, self._source.position, fatal=not self._at_end)
                 return
             else:
-                self._read()
+                self._look_further()
 
-    def _read(self) -> bool:
-        """Fills the buffer, a larger one if it is full; False where the file is at its end."""
-        if self._ended:
-            return False
-        if self._filled >= len(self._buffer) - 1:
-            self._buffer = self._buffer + bytes(len(self._buffer))
+    @property
+    def _seen(self) -> int:
+        return min(self._filled, self._room)
+
+    @property
+    def _at_end(self) -> bool:
+        return self._ended and self._filled <= self._room
+
+    def _look_further(self) -> None:
+        self._room *= 2
+        self._read()
+
+    def _read(self) -> None:
+        """Fills the room."""
+        if self._room >= len(self._buffer):
+            self._buffer = self._buffer + bytes(self._room + 1 - len(self._buffer))
         with memoryview(self._buffer) as view:
-            room = len(view) - 1
-            while self._filled < room and not self._ended:
-                count = self._source.readinto(view[self._filled : room])
+            while self._filled < self._room and not self._ended:
+                count = self._source.readinto(view[self._filled : self._room])
                 self._filled += count
                 self._ended = count == 0
-        return not self._ended or self._filled > 0
 
     def _take(self, count: int) -> bytes:
         """Removes the first bytes of the buffer."""
@@ -117,42 +131,38 @@ class Records:
         self._buffer[:rest] = self._buffer[count : self._filled]
         self._filled = rest
         self._offset += count
+        self._room = self._block_bytes
         return taken
 
-    def _survey(self) -> tuple[int, str | None, bool]:
+    def _survey(self, quotes: np.ndarray) -> tuple[int, str | None]:
         """How many bytes of whole, sound records stand in front; if none, what is wrong with the first line (None: it goes on)."""
-        quotes = self._quotes()
-        end, reason = self._end(quotes)
-        return end, reason, bool((np.diff(quotes) == 1).any())
-
-    def _end(self, quotes: np.ndarray) -> tuple[int, str | None]:
         stray = self._first_stray(quotes)
         if stray is not None:
             return self._last_record_end(quotes, stray), STRAY_QUOTE
-        if self._ended:
+        if self._at_end:
             if len(quotes) % 2:
                 return self._last_record_end(quotes, int(quotes[-1])), OPEN_QUOTE
             return self._finish(), None
-        end = self._without_blank_lines(self._last_record_end(quotes, self._filled))
-        if end == 0 and self._filled >= MAX_ROW_BYTES:
+        end = self._without_blank_lines(self._last_record_end(quotes, self._seen))
+        if end == 0 and self._seen >= MAX_ROW_BYTES:
             return 0, OPEN_QUOTE if len(quotes) % 2 else f"is longer than {MAX_ROW_BYTES >> 20} MB"
         return end, None
 
     def _quotes(self) -> np.ndarray:
         """Positions of all quotes: even ones open, odd ones close."""
         few = []
-        at = self._buffer.find(b'"', 0, self._filled)
-        while at >= 0 and len(few) * SPARSE < self._filled:
+        at = self._buffer.find(b'"', 0, self._seen)
+        while at >= 0 and len(few) * SPARSE < self._seen:
             few.append(at)
-            at = self._buffer.find(b'"', at + 1, self._filled)
+            at = self._buffer.find(b'"', at + 1, self._seen)
         if at < 0:
             return np.array(few, np.int64)
         text = self._text()
-        pieces = range(0, self._filled, CACHED)
+        pieces = range(0, self._seen, CACHED)
         return np.concatenate([np.flatnonzero(text[start : start + CACHED] == ord('"')) + start for start in pieces])
 
     def _text(self) -> np.ndarray:
-        return np.frombuffer(self._buffer, np.uint8, self._filled)
+        return np.frombuffer(self._buffer, np.uint8, self._seen)
 
     def _first_stray(self, quotes: np.ndarray) -> int | None:
         """Position of the first quote that neither opens nor closes a field (of its opening partner, if it closes)."""
@@ -160,11 +170,9 @@ class Records:
             return None
         text = self._text()
         opening, closing = quotes[::2], quotes[1::2]
-        wrong = opening[~_BEFORE_OPENING[text[opening - 1]] & (opening > 0)]
-        strays = [int(wrong[0])] if len(wrong) else []
-        wrong = np.flatnonzero(~_AFTER_CLOSING[text[np.minimum(closing + 1, len(text) - 1)]])
-        strays += [int(opening[wrong[0]])] if len(wrong) else []
-        return min(strays, default=None)
+        strays = opening[~_BEFORE_OPENING.take(text.take(opening - 1, mode="wrap")) & (opening > 0)][:1].tolist()
+        wrong = np.flatnonzero(~_AFTER_CLOSING.take(text.take(closing + 1, mode="clip")))[:1]
+        return min(strays + opening[wrong].tolist(), default=None)
 
     def _last_record_end(self, quotes: np.ndarray, before: int) -> int:
         """Behind the last line break before `before` that stands outside quotes; 0 if there is none."""

@@ -31,12 +31,12 @@ def parse_datetime(frame: pl.DataFrame, column: str, path: Path, formats: Sequen
     text = frame[column]
     if text.dtype != pl.String:
         return frame.with_columns(text.cast(pl.Datetime("us")))
-    parsed = pl.Series(column, [None], dtype=pl.Datetime("us")).new_from_index(0, len(text))
-    for format in formats:
-        left = parsed.is_null() & text.is_not_null()
-        if not left.any():
-            break
-        parsed = parsed.fill_null(_parse(text if left.all() else text.set(~left, None), format))
+    parsed = _parse(text, formats[0])
+    for format in formats[1:]:
+        if parsed.null_count() == text.null_count():
+            return frame.with_columns(parsed)
+        left = text.set(parsed.is_not_null(), None)
+        parsed = parsed.fill_null(_parse(left, format))
     wrong = (parsed.is_null() & text.is_not_null()).arg_true()
     if len(wrong):
         row = f":{frame['row'][wrong[0]]}" if "row" in frame.columns else ""
@@ -47,8 +47,13 @@ def parse_datetime(frame: pl.DataFrame, column: str, path: Path, formats: Sequen
 def _parse(text: pl.Series, format: str) -> pl.Series:
     """Null where the text does not fit."""
     parsed = text.str.strptime(pl.Datetime("us"), format, strict=False)
-    # The parser takes a minute's second 60 for the next minute, and one digit or blanks where two digits stand.
+    # The parser takes second 60 for the next minute, a year 30 for the year 30, and one digit or a blank where two digits stand.
     wrong = text.str.ends_with(":60")
-    if format.startswith("%Y") and "%." not in format:
+    if not format.startswith("%Y"):
+        wrong |= parsed.dt.year() < 1000
+    elif format.endswith("%.f"):
+        point = len(_SAMPLE.strftime(format.removesuffix("%.f")))
+        wrong |= (text.str.slice(point, 1) != ".") | (text.str.slice(point - 3, 3) == ":60")
+    else:
         wrong |= text.str.len_bytes() != len(_SAMPLE.strftime(format))
     return parsed.set(wrong.fill_null(False), None) if wrong.any() else parsed
