@@ -144,7 +144,7 @@ class Context(Protocol):
             patterns: combinations of modalities; for each, samples that possess all its members, with only those visible.
 
         Returns:
-            {name: Term}; with patterns {pattern: {name: Term}}.
+            {name: Term}; with patterns {pattern: {name: Term}}; empty where there is no such sample. Only what the stage sees counts.
         """
 
     def reduce(self, value: Tensor) -> Tensor:

@@ -38,7 +38,7 @@ class Journal:
             self._file = path.open("ab")
         if self._file.tell() < size:
             self._file.close()
-            raise ArtefactError("is shorter than its checkpoint says", where=path)
+            raise ArtefactError("is shorter than its checkpoint says", where=path, hint="start over without resuming")
         self._file.truncate(size)
         if tensorboard is not None:
             from torch.utils.tensorboard import SummaryWriter

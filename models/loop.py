@@ -8,6 +8,7 @@ follows the last step of an epoch is repeated as a whole where it was cut off. N
 from __future__ import annotations
 
 import logging
+import signal
 import time
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -29,6 +30,7 @@ from omnifuse.preprocess import schema
 from omnifuse.preprocess.schema import ConfigError
 
 log = logging.getLogger(__name__)
+SAVING_SHARE = 0.02  # of the time; where epochs are short, not every one of them is saved
 
 
 @dataclass
@@ -71,13 +73,19 @@ class Trainer:
     def __post_init__(self):
         self.reader = replace(self.reader, watch=self._watch)
 
+    def most_steps(self) -> int:
+        """Steps of all stages, if none of them stops early."""
+        runs = [StageRun(stage, self.method, self.samples, self.options, self.reader) for stage in self.method.stages()]
+        size = self.options.batch_size * self.reader.processes.world
+        return sum(run.epochs * -(-len(run.part) // size) for run in runs)
+
     def run(self, checkpoint: Checkpoint | None = None) -> None:
         """All stages, from the start or from a checkpoint."""
         started = time.perf_counter()
         if checkpoint is not None:
             self.at, self.chosen = Place(**checkpoint.state["at"]), checkpoint.state["chosen"]
             self.clock = Clock(**checkpoint.state["clock"])
-        self._saved, self._since = self.at.total, (time.perf_counter(), self.at.total)
+        self._saved, self._saved_at, self._cost = self.at.total, started, 0.0
         self._before, self._started = self.clock.total, started
         try:
             stages = self.method.stages()
@@ -113,11 +121,12 @@ class Trainer:
             stepped = self._step(run, batch.to(self.reader.device), rate)
             self._note(run, stepped)
             if stepped.stop:
-                self._save(run, wait=True)
-                raise self._interrupted()
+                self._save_and_stop(run)
             if self._due():
                 self._save(run)
-        if self.at.total > self._saved and not (self.checkpoints is not None and self.checkpoints.busy):
+        if self._told_to_stop and self.at.total > self._saved:
+            self._save_and_stop(run)
+        if self.at.total > self._saved and self._affordable():
             self._save(run)
         self._end_epoch(run, rate)
 
@@ -150,7 +159,7 @@ class Trainer:
     def _end_epoch(self, run: StageRun, rate: float) -> None:
         context = self._context(run, epoch=self.at.epoch)
         self.method.after_epoch(context)
-        metrics, traces, _ = run.validate()
+        metrics, traces = run.validate()
         metrics |= context.metrics
         traces |= {f"trace/{name}": value for name, value in context.traces.items()}
         self._log(run, {**run.close_epoch(), "lr": self.options.lr * rate, **metrics, **traces}, self.at.total)
@@ -163,9 +172,13 @@ class Trainer:
         return TrainContext(self.method, self.samples, self.reader, run.stage, self.seed, epoch, self.at.total)
 
     def _due(self) -> bool:
-        when, step = self._since
         every, seconds = self.options.checkpoint_steps, self.options.checkpoint_seconds
-        return (every and self.at.total - step >= every) or (seconds > 0 and time.perf_counter() - when >= seconds)
+        return (every > 0 and self.at.total - self._saved >= every) or (seconds > 0 and time.perf_counter() - self._saved_at >= seconds)
+
+    def _affordable(self) -> bool:
+        """Whether a save at the end of an epoch keeps to its share of the time."""
+        busy = self.checkpoints is not None and self.checkpoints.busy
+        return not busy and self._cost <= SAVING_SHARE * (time.perf_counter() - self._saved_at)
 
     def _save(self, run: StageRun, *, wait: bool = False) -> None:
         if self.checkpoints is None:
@@ -179,15 +192,27 @@ class Trainer:
         self.checkpoints.save(self.at.total, run.tensors(), state, sync=(self.journal.path,))
         if wait:
             self.checkpoints.wait()
-        self._saved, self._since = self.at.total, (time.perf_counter(), self.at.total)
-        self.clock.saving += time.perf_counter() - started
+        self._saved, self._saved_at = self.at.total, time.perf_counter()
+        self._cost = self._saved_at - started
+        self.clock.saving += self._cost
 
-    def _interrupted(self) -> Interrupted:
-        stop = Interrupted(self.interruption.received or 15)
-        log.warning("stopped by %s at step %d; the same command goes on from there", stop.signal.name, self.at.total)
-        return stop
+    @property
+    def _told_to_stop(self) -> bool:
+        """Between steps. Many processes stop together, in a step."""
+        return self.interruption.received is not None and self.reader.processes.world == 1
+
+    def _save_and_stop(self, run: StageRun) -> None:
+        self._save(run, wait=True)
+        self._stop()
 
     def _watch(self) -> None:
-        """Stops between steps: what follows the last checkpoint is done again later. Many processes stop together, at their next step."""
-        if self.interruption.received is not None and self.reader.processes.world == 1:
-            raise self._interrupted()
+        """Stops an evaluation: what follows the last checkpoint is done again later."""
+        if self._told_to_stop:
+            self._stop()
+
+    def _stop(self) -> None:
+        stop = Interrupted(self.interruption.received or signal.SIGTERM)
+        if self.checkpoints is not None:
+            self.checkpoints.wait()
+            log.warning("stopped by %s; the same command goes on from step %d", stop.signal.name, self._saved)
+        raise stop

@@ -17,6 +17,7 @@ from omnifuse.models.contract import Method, Term
 from omnifuse.models.distributed import Processes
 from omnifuse.models.parts.heads import probabilities
 from omnifuse.preprocess import schema, store
+from omnifuse.preprocess.schema import NumericalError
 
 FINAL = "final"
 
@@ -41,7 +42,7 @@ class Reader:
         rank, world = self._shares(part)
         for batch in part.share(rank, world).batches(self.size):
             self.watch()
-            batch.index = batch.index * world + rank
+            batch.index, batch.ids = batch.index * world + rank, part.sample_id
             yield batch.to(self.device)
 
     def _shares(self, part) -> tuple[int, int]:
@@ -68,11 +69,8 @@ class Reader:
         with self.evaluating(method):
             for batch in self.batches(part):
                 for name, term in statistic(batch).items():
-                    value, count = term.sum.double(), term.count.double()
-                    before = totals.get(name)
-                    totals[name] = (
-                        Term(value, count, term.weight) if before is None else Term(before.sum + value, before.count + count, term.weight)
-                    )
+                    before = totals.get(name, Term(0.0, 0.0))
+                    totals[name] = Term(before.sum + term.sum.double(), before.count + term.count.double(), term.weight)
         return {name: Term(self.sum(part, term.sum), self.sum(part, term.count), term.weight) for name, term in totals.items()}
 
 
@@ -96,6 +94,9 @@ def predict(method: Method, part, reader: Reader, loss: Callable | None = None, 
     Args:
         loss: (output, batch) -> named terms, added up on the way.
         change: batch -> batch, before the method sees it: modalities hidden, noise added.
+
+    Raises:
+        NumericalError: a final prediction is NaN or infinite.
     """
     found: dict[str, Tensor] = {}
 
@@ -111,8 +112,20 @@ def predict(method: Method, part, reader: Reader, loss: Callable | None = None, 
 
     terms = reader.add_up(method, part, read)
     whole = {name: reader.sum(part, value).cpu().numpy() for name, value in found.items()}
+    if whole:
+        _require_finite(whole[f"logits/{FINAL}"], part)
     pick = lambda kind: {name.removeprefix(kind): value for name, value in whole.items() if name.startswith(kind)}
     return Predicted(pick("logits/"), pick("traces/"), terms)
+
+
+def _require_finite(logits: np.ndarray, part) -> None:
+    bad = part.row[~np.isfinite(logits).all(1)]
+    if len(bad):
+        raise NumericalError(
+            f"the prediction is NaN or infinite for {len(bad)} of {len(part)} samples of the part {part.name}",
+            where=f"samples/{part.task.name}.parquet:{bad[0]}",
+            hint="check the values of these rows",
+        )
 
 
 def tabulate(part, predicted: Predicted, task: schema.Task, **same: Any) -> pl.DataFrame:
@@ -130,10 +143,11 @@ def tabulate(part, predicted: Predicted, task: schema.Task, **same: Any) -> pl.D
     for head, logits in predicted.logits.items():
         score = probabilities(torch.from_numpy(logits), task.kind).numpy()  # [N, C]
         size, width = score.shape
+        samples = np.repeat(np.arange(size), width)
         frame = pl.DataFrame(
             {
-                "sample_id": np.repeat(part.sample_id, width),
-                "patient_id": np.repeat(part.patient_id, width),
+                "sample_id": part.sample_id.gather(samples),
+                "patient_id": part.patient_id.gather(samples),
                 "label_name": list(task.labels) * size,
                 "y_true": pl.Series(label.ravel(), nan_to_null=True).cast(pl.Int8),
                 "y_mask": ~np.isnan(label).ravel(),

@@ -11,7 +11,7 @@ from omnifuse.models.checkpoint import load_optimizer, optimizer_tensors
 from omnifuse.models.contract import Method, Stage
 from omnifuse.models.monitoring import EarlyStop, compute_auroc
 from omnifuse.models.options import TrainOptions
-from omnifuse.models.prediction import FINAL, Predicted, Reader, predict
+from omnifuse.models.prediction import FINAL, Reader, predict
 from omnifuse.models.step import Stepped, Stepper
 
 log = logging.getLogger(__name__)
@@ -53,8 +53,8 @@ class StageRun:
         self.sums = {}
         return means
 
-    def validate(self) -> tuple[dict[str, float], dict[str, float], Predicted]:
-        """Metrics and traces of the monitored part, and what they were computed from."""
+    def validate(self) -> tuple[dict[str, float], dict[str, float]]:
+        """Metrics and traces of the monitored part."""
         name, loss = self.stage.monitor_part, lambda output, batch: self.method.loss(output, batch, self.stage)
         predicted = predict(self.method, self.monitor_part, self.reader, loss)
         means = {term: float(value.mean) for term, value in predicted.terms.items()}
@@ -66,7 +66,7 @@ class StageRun:
             if auroc is not None:
                 metrics[f"{name}/auroc" + ("" if head == FINAL else f"/{head}")] = auroc
         traces = {f"trace/{key}": _mean(value) for key, value in predicted.traces.items()}
-        return metrics, traces, predicted
+        return metrics, traces
 
     def judge(self, metrics: dict[str, float], epoch: int) -> None:
         """Keeps the epoch's weights where they are the best so far. Without a label to rank by, the loss decides, and it says so."""
@@ -84,14 +84,8 @@ class StageRun:
         if self.best:
             self.method.load_state_dict(self.best)
         kept = {"start": 0, "last": epoch, "best": self.stop.best_epoch}[self.stage.keep]
-        value = self.stop.best if self.stage.keep == "best" else None
-        return {
-            "stage": self.stage.name,
-            "epoch": kept,
-            "monitor": f"{self.stage.monitor_part}/{self.monitor}",
-            "value": value,
-            "epochs": epoch,
-        }
+        monitor, value = f"{self.stage.monitor_part}/{self.monitor}", self.stop.best if self.stage.keep == "best" else None
+        return {"stage": self.stage.name, "epoch": kept, "epochs": epoch, "monitor": monitor, "value": value}
 
     def tensors(self) -> dict[str, Tensor]:
         parts = {"model": self.method.state_dict(), "best": self.best, "optimizer": optimizer_tensors(self.stepper.optimizer)}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from omnifuse.models import numerics
-from omnifuse.models.contract import Method, Output, Stage, Term
+from omnifuse.models.contract import Method, Stage, Term
 from omnifuse.models.distributed import Processes
 from omnifuse.models.options import TrainOptions
 from omnifuse.models.prediction import autocast
@@ -112,6 +112,3 @@ def set_modes(method: Method, stage: Stage, epoch: int) -> None:
         parameters = list(module.parameters())
         if parameters and not any(p.requires_grad for p in parameters):
             module.eval()
-
-
-__all__ = ["Broken", "Output", "Stepped", "Stepper", "set_modes"]

@@ -8,11 +8,12 @@ the checkpoints, and the same call goes on from the newest one that is whole.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import platform
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from omnifuse.models.parts.heads import probabilities
 from omnifuse.models.plan import Plan, make_plan, require_learnable
 from omnifuse.models.prediction import FINAL, Predicted, Reader, predict, tabulate
 from omnifuse.preprocess import schema, store
-from omnifuse.preprocess.schema import ConfigError
+from omnifuse.preprocess.schema import ConfigError, ResourceError
 
 log = logging.getLogger(__name__)
 PREDICTED = ("val", "calib", "probe", "test")
@@ -66,6 +67,7 @@ def train(
         ConfigError: a configuration that cannot be, or another one than that of the run to go on with.
         InputError: nothing to learn from.
         NumericalError: NaN or infinity; the last checkpoint is kept.
+        ResourceError: disk or memory does not suffice.
         Interrupted: a signal; a checkpoint was saved.
     """
     plan = make_plan(samples, task, method_config, encoder_configs, train_config, fold=fold, seed=seed, init=init)
@@ -73,7 +75,7 @@ def train(
         return made
     require_learnable(samples)
     where = choose_device(device)
-    with processes(where) as group, Interruption() as interruption, torch.random.fork_rng(devices=[]):
+    with processes(where) as group, Interruption() as interruption, torch.random.fork_rng(devices=[]), _memory_errors(plan):
         trainer = _make_trainer(plan, group, where, interruption)
         if group.main:
             with store.create(run, "run", fingerprint=plan.fingerprint, keep_partial=True) as building:
@@ -82,6 +84,17 @@ def train(
             _assist(plan, store.building_folder(run), trainer, resume)
         group.wait()
     return store.open(run, "run")
+
+
+@contextlib.contextmanager
+def _memory_errors(plan: Plan) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:  # also torch.OutOfMemoryError; on the CPU it has no class of its own
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        hint = f"--set train.batch_size={max(plan.options.batch_size // 2, 1)}"
+        raise ResourceError("out of memory while training", hint=hint) from None
 
 
 def _make_trainer(plan: Plan, group: Processes, device: torch.device, interruption: Interruption) -> Trainer:
@@ -102,7 +115,7 @@ def _run(plan: Plan, building: store.Builder, trainer: Trainer, resume: bool, co
     at = {"size": found.state["journal"], "step": found.state["at"]["total"]} if found else {}
     trainer.journal = Journal(folder / "scratch" / "history.jsonl", folder / "tb" if plan.options.tensorboard else None, **at)
     try:
-        with progress(f"train {plan.method['name']} fold {plan.fold}", None, "step") as trainer.bar:
+        with progress(f"train {plan.method['name']} fold {plan.fold}", trainer.most_steps(), "step") as trainer.bar:
             trainer.bar.update(at.get("step", 0))
             trainer.run(found)
         predicted = _predict(plan, trainer)

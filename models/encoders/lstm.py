@@ -4,7 +4,7 @@
 
 Widths are pin A27 of OmniFuse: 2 x 256, projected to 128, dropout 0.3 on what each layer hands on. Tokens are the states of the last
 layer before the projection. The series is padded on the right, where a forward LSTM cannot be reached by it: the last real state is
-gathered. That is as fast on CPU as packing where lengths are equal, and many times faster where they are not (docs/performance.md).
+gathered. On CPU that is as fast as packing where lengths are equal, and many times faster where they are not.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ def test_a_signal_from_outside_leaves_a_checkpoint(tmp_path):
     _, error = process.communicate(timeout=30)
     assert process.returncode == 143, error
     found = Checkpoints(folder).load()
-    assert f"stopped by SIGTERM at step {found.state['at']['total']}" in error.decode()
+    assert f"stopped by SIGTERM; the same command goes on from step {found.state['at']['total']}" in error.decode()
     assert not list(tmp_path.rglob("*.tmp"))
 
 

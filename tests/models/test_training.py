@@ -24,7 +24,7 @@ from omnifuse.models.options import TrainOptions
 from omnifuse.models.parts import keyed
 from omnifuse.models.prediction import Reader, load_run, predict
 from omnifuse.preprocess import schema, store
-from omnifuse.preprocess.schema import ConfigError, InputError, NumericalError
+from omnifuse.preprocess.schema import ConfigError, InputError, NumericalError, ResourceError
 
 FAST = {"lr": 0.01, "batch_size": 32, "epochs": 4, "patience": 4, "log_steps": 3}
 
@@ -68,6 +68,8 @@ def stop(samples, run, step: int, **given):
 
 
 def scalars(run: store.Artefact) -> dict:
+    if not (run.folder / "tb").exists():
+        return {}
     events = EventAccumulator(str(run.folder / "tb"), size_guidance={"scalars": 0})
     events.Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
@@ -99,7 +101,7 @@ def test_a_run_holds_what_the_docs_say(samples, whole):
     assert table.group_by("part").len().sort("part").rows() == sorted((n, len(p)) for n, p in samples.parts.items() if n != "train")
     assert table["y_score"].is_between(0, 1).all() and table["run_id"].unique().to_list() == [whole.fingerprint[:16]]
     order = table.filter(part="test")
-    assert order["sample_id"].to_list() == samples.part("test").sample_id.tolist()
+    assert order["sample_id"].to_list() == samples.part("test").sample_id.to_list()
     np.testing.assert_array_equal(order["y_true"], samples.part("test").label[:, 0])
     names = set(whole.table("history.parquet")["name"])
     assert names >= {"train/task", "train/loss", "step/loss", "val/task", "val/loss", "val/auroc", "lr"}
@@ -162,14 +164,14 @@ def test_optimiser_and_counters_come_back_bit_for_bit(samples, tmp_path):
 
 def test_a_broken_checkpoint_is_gone_back_from_and_named(samples, whole, tmp_path, caplog):
     run = tmp_path / "run"
-    stop(samples, run, 12)
+    stop(samples, run, 12, train={"checkpoint_steps": 1})
     folder = store.building_folder(run) / "scratch/checkpoint"
     newest = folder / "000000000012.safetensors"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
     newest.write_bytes(content)
     assert_equal_runs(fit(samples, run), whole)
-    assert "checkpoint 000000000012 is broken: going back to step 10" in caplog.text
+    assert "checkpoint 000000000012 is broken: going back to step 11" in caplog.text
 
 
 def test_a_changed_configuration_is_refused_with_the_difference(samples, tmp_path):
@@ -359,3 +361,24 @@ def test_tensorboard_holds_no_patient(samples, whole):
     tags.Reload()
     assert tags.Tags()["images"] == ["roc"] and "pr/binary" in tags.Tags()["tensors"]
     assert json.loads(json.dumps(whole.meta))["environment"]["device"] == "cpu"
+
+
+def test_nan_in_a_test_sample_is_told_not_dropped(samples, tmp_path):
+    part = samples.part("test")
+    tokens = part.tokens["ehr"]
+    rows = np.array(tokens.rows)
+    rows[tokens.start[part.at[3]]] = np.nan
+    parts = {**samples.parts, "test": dataclasses.replace(part, tokens={**part.tokens, "ehr": dataclasses.replace(tokens, rows=rows)})}
+    with pytest.raises(NumericalError, match=rf"samples/binary.parquet:{part.row[3]}: the prediction is NaN or infinite for 1 of"):
+        fit(dataclasses.replace(samples, parts=parts), tmp_path / "run", train={"epochs": 1})
+
+
+def test_out_of_memory_is_a_resource_error_with_a_smaller_batch(samples, tmp_path, monkeypatch):
+    from omnifuse.models.encoders.lstm import LSTM
+
+    def exhausted(*_):
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+
+    monkeypatch.setattr(LSTM, "forward", exhausted)
+    with pytest.raises(ResourceError, match=r"out of memory while training \(--set train.batch_size=16\)"):
+        fit(samples, tmp_path / "run")
