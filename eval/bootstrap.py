@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtr, ndtri
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -91,7 +91,7 @@ def interval(point: float, draws, level: float = LEVEL) -> tuple[float | None, f
     if len(kept) == 0:
         return None, None
     below = ((kept < point).sum() + 0.5 * (kept == point).sum()) / len(kept)
-    shift = stats.norm.ppf(np.clip(below, 1 / (len(kept) + 1), 1 - 1 / (len(kept) + 1)))
-    half = stats.norm.isf((1 - level) / 2)
-    low, high = np.quantile(kept, stats.norm.cdf([2 * shift - half, 2 * shift + half]))
+    shift = ndtri(np.clip(below, 1 / (len(kept) + 1), 1 - 1 / (len(kept) + 1)))
+    half = -ndtri((1 - level) / 2)
+    low, high = np.quantile(kept, ndtr([2 * shift - half, 2 * shift + half]))
     return float(low), float(high)

@@ -3,8 +3,8 @@
 ECE = sum over bins of |observed share - mean predicted probability| * share of the samples in the bin (Naeini et al. 2015), here for the
 probability of the outcome itself, not for the confidence of the predicted class (netcal and torchmetrics mix the two). 15 bins; each is
 closed below and open above, the last closed on both sides, so that a probability of exactly 1 is counted. Equal width is the headline,
-because papers report it; equal mass (quantiles of the scores) stands beside it, because with rare outcomes most samples fall into one or two
-bins of equal width.
+because papers report it; equal mass (quantiles of the scores) stands beside it, because with rare outcomes most samples fall into one or
+two bins of equal width.
 
 A small test set shows an ECE above zero even for perfect probabilities: `null_ece` says how much.
 """
@@ -18,6 +18,7 @@ from scipy import sparse
 from scipy.special import expit, logit
 
 BINS = 15
+_CELLS = 2**21  # drawn outcomes at once
 MIN_BIN = 11  # a point of the reliability curve stands on at least so many samples
 
 
@@ -138,7 +139,8 @@ def null_ece(y_score, edges, draws: int, generator: np.random.Generator) -> np.n
     score = np.asarray(y_score, dtype=np.float64)
     count = len(score)
     bins = sparse.coo_array((np.ones(count), (assign(score, edges), np.arange(count))), shape=(max(len(edges) - 1, 1), count)).tocsr()
-    found = []
-    for _ in range(draws):
-        found.append(np.abs(bins @ ((generator.random(count) < score) - score)).sum() / max(count, 1))
-    return np.array(found)
+    found, at_once = [], max(1, _CELLS // max(count, 1))
+    for start in range(0, draws, at_once):
+        outcome = generator.random((min(at_once, draws - start), count)) < score  # [b, N]
+        found.append(np.abs(bins @ (outcome - score).T).sum(0) / max(count, 1))
+    return np.concatenate(found)

@@ -157,7 +157,8 @@ def _parts(parts: pl.DataFrame, samples: pl.DataFrame, task: Task, min_cell: int
         cells = []
         for column in range(len(names)):
             total, known = sum(row[column] for row in counts), not hidden[:, column].any()
-            text = f"{total:,}" if known or task.kind == "binary" and not disclosure.is_small(total, min_cell) else f"under {min_cell}"
+            total_known = known or (task.kind == "binary" and not disclosure.is_small(total, min_cell))
+            text = f"{total:,}" if total_known else f"under {min_cell}" if total < min_cell else "hidden"
             cells.append(f"{text} ({counts[0][column]:,})" if known and task.kind == "binary" else text)
         rows.append((str(fold), cells))
     return names, rows

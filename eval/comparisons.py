@@ -4,7 +4,8 @@ The verdict is that of the Bayesian correlated t-test with a declared margin: he
 corrected t-test with Holm's adjustment over all comparisons made here (one family), the plain paired t-test as papers print it, a
 patient-bootstrap interval, and the smallest difference that this cohort could have shown at 80% power.
 
-Both models are judged on the samples that both have scored. The best single modality is the best on these same test folds, which favours it.
+Both models are judged on the samples that both have scored. The best single modality is the best on these very test folds,
+which favours it.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def compare(
     """Tests a family of pairs.
 
     Args:
-        train_patients: fold -> patients in the part `train` (`tables.train_patients`): validation, calibration and probe patients taught the
-            weights nothing and do not count.
+        train_patients: fold -> patients in the part `train` (`tables.train_patients`): validation, calibration and probe patients taught
+            the weights nothing and do not count.
         margin: differences of the AUROC below it are of no use.
         reference: the method that the others with the same modalities are held against; concat where there is one, else the first by name.
         pairs: the family, instead of `family`.
@@ -73,7 +74,7 @@ def compare(
 
 
 def family(evaluation: Evaluation, reference: str | None = None) -> list[Pair]:
-    """All comparisons of one report: fusions against their best single modality, then methods with the same modalities against a reference."""
+    """All comparisons of one report: fusions against their best single modality, methods with the same modalities against a reference."""
     models = list(evaluation.tests)
     methods = {model.method for model in models}
     if reference is not None and reference not in methods:

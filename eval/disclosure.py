@@ -1,7 +1,7 @@
 """Small cells: a count from 1 to `min_cell - 1` is not shown, nor is what would give it back.
 
-CMS asks for 11 in anything published; 0 shows all, for the researchers' own eyes. Nought itself may be shown. In a table with totals a single
-hidden cell could be had by subtraction, so that a second one is hidden with it.
+CMS asks for 11 in anything published; 0 shows all, for the researchers' own eyes. Nought itself may be shown. In a table with totals a
+single hidden cell could be had by subtraction, so that a second one is hidden with it.
 """
 
 from __future__ import annotations

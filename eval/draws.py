@@ -38,7 +38,8 @@ class Draws:
     """What one model reached, and what it would have reached with other patients.
 
     values: metric -> [cells, rows, 1 + B]; index 0 of the last axis is the point estimate, NaN is undefined. For the calibration errors the
-    others are not draws of patients but of outcomes, from the scores themselves: what perfect calibration would show. folds, seeds: [cells].
+    others are draws not of patients but of outcomes, from the scores themselves: what perfect calibration would show.
+    folds, seeds: [cells].
     """
 
     values: dict[str, np.ndarray]

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from omnifuse.eval import bootstrap, metrics, tables
-from omnifuse.eval.draws import MACRO, Draws, compute_draws, defined_metrics, headline_row, row_names
+from omnifuse.eval.draws import MACRO, MICRO, OVERALL, Draws, compute_draws, defined_metrics, headline_row, row_names
 from omnifuse.eval.escaping import plain
 from omnifuse.preprocess.schema import InputError, Silent, Task
 
@@ -32,7 +32,7 @@ DEFINITIONS = {
     "macro": "mean over the labels (classes against the rest) that have positives and negatives in the fold; k of n says how many",
     "micro": "all labels in one list, each sample and label a case",
     "mean": "mean over the test folds; seeds of one fold are averaged first",
-    "interval": "bias-corrected percentiles of draws of patients, stratified by outcome, the same for every model; holds no training variation",
+    "interval": "bias-corrected percentiles of draws of patients within outcome, the same for every model; without training variation",
     "perfect": "range in which 95% of the calibration errors would lie on these samples if every probability were right",
     "degenerate": "draws in which a fold or label lost all its positives or negatives; the figure is then that of the others",
 }
@@ -68,6 +68,9 @@ def evaluate(
     Raises:
         InputError: there is nothing to evaluate, or the table is not what the task says (`tables.arrange`).
     """
+    taken = {MACRO, MICRO, OVERALL} & set(task.labels)
+    if taken:
+        raise InputError(f"a label of the task {plain(task.name)} is named {taken.pop()}, as one of our averages", hint="rename it")
     tests = tables.arrange(predictions, task, "test", every_head)
     if not tests:
         raise InputError("the predictions hold no sample of the part test", hint="train with --fold all, or give runs that have test folds")
@@ -81,6 +84,7 @@ def evaluate(
             bar.update(1)
     results = {
         "task": {"name": task.name, **task.to_json()},
+        "row": plain(headline_row(task)),
         "settings": {"resamples": resamples, "seed": seed, "level": bootstrap.LEVEL, "strata": len(np.unique(resampler.strata))},
         "definitions": DEFINITIONS,
         "models": entries,
@@ -109,12 +113,21 @@ def _entry(model: tables.Model, sets, draws: Draws, task: Task, validation) -> d
         "samples": len(samples.patient),
         "validation_auroc": _validation(validation),
         "sd_seeds": float(np.std(by_seed, ddof=1)) if len(by_seed) > 1 else None,
-        "mean": [_mean_row(row, samples, draws, task) for row in row_names(task)],
+        "mean": [_mean_row(row, samples, draws, task) for row in _headline_first(task)],
         "cells": [
-            {"fold": test.fold, "seed": test.seed, "rows": [_cell_row(row, _Samples([test]), cell, draws, task) for row in row_names(task)]}
+            {
+                "fold": test.fold,
+                "seed": test.seed,
+                "rows": [_cell_row(row, _Samples([test]), cell, draws, task) for row in _headline_first(task)],
+            }
             for cell, test in enumerate(sets)
         ],
     }
+
+
+def _headline_first(task: Task) -> list[str]:
+    """The rows of the results: first the one that stands for the task."""
+    return sorted(row_names(task), key=lambda row: row != headline_row(task))
 
 
 def _mean_row(row: str, samples: _Samples, draws: Draws, task: Task) -> dict[str, Any]:

@@ -43,6 +43,15 @@ class Drawing:
     png: bytes
 
 
+@dataclass(frozen=True)
+class Captioned:
+    """A drawing with its title and the sentence below it."""
+
+    drawing: Drawing
+    title: str
+    caption: str
+
+
 def _draw(name: str, label: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> Drawing:
     style = {**_STYLE, "svg.hashsalt": name}
     with rc_context(style):
@@ -50,6 +59,7 @@ def _draw(name: str, label: str, size: tuple[float, float], paint: Callable[[Axe
         paint(figure.subplots())
         vector, raster = io.StringIO(), io.BytesIO()
         figure.savefig(vector, format="svg", metadata={"Date": None, "Creator": None})
+        figure.set_layout_engine("none")  # laid out once, for both
         figure.savefig(raster, format="png", dpi=160, metadata={"Software": None})
     return Drawing(name, _inline(vector.getvalue(), label), raster.getvalue())
 

@@ -1,4 +1,4 @@
-"""From runs on disk to a report: metrics.json, metrics.csv, comparisons.csv, figures/*.png and report.html, one page that needs nothing else.
+"""From runs on disk to a report: metrics.json, metrics.csv, comparisons.csv, figures/*.png and report.html, which needs nothing else.
 
     build_report(out, runs, cohort)
 
@@ -21,6 +21,7 @@ import markupsafe
 from omnifuse.eval import bootstrap, cohort_tables, comparisons, disclosure, exports, page, statistics, tables
 from omnifuse.eval.escaping import plain
 from omnifuse.eval.evaluation import Evaluation, evaluate
+from omnifuse.eval.figures import Captioned
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError, Silent, Task
 from omnifuse.preprocess.store import Artefact
@@ -78,19 +79,20 @@ def write_report(
     commands: Sequence[str] = (),
 ) -> tuple[Artefact, dict[str, Any], dict[str, Any]]:
     """Writes an evaluation and its comparisons; without cohort or runs, as with another tool's predictions, their sections are left out."""
+    runs = sorted(
+        runs, key=lambda run: (str(run.meta.get("method")), page.run_modalities(run), run.meta.get("seed") or 0, run.meta.get("fold") or 0)
+    )
     results = disclosure.suppress(evaluation.results, min_cell)
     headline = page.choose_headline(evaluation, method)
     described = cohort_tables.read_cohort(cohort, evaluation.task, min_cell) if cohort is not None else None
     context = page.compose(evaluation, results, compared, described, runs, headline=headline, min_cell=min_cell)
     context["provenance"] = _provenance(cohort, runs, headline, results, commands)
-    asked = {"settings": results["settings"], "margin": compared["margin"], "runs": sorted(run.fingerprint for run in runs)}
-    asked |= {
-        "cohort": cohort.fingerprint if cohort else None,
-        "pairs": [(p["a"], p["b"]) for p in compared["pairs"]],
-        "headline": list(headline),
-    }
-    meta = {"task": evaluation.task.name, "cohort": asked["cohort"], "runs": len(runs), "headline": headline.name, "min_cell": min_cell}
-    with store.create(out, "report", fingerprint=store.digest(asked), meta=meta) as building:
+    meta = {
+        "task": evaluation.task.name, "cohort": cohort.fingerprint if cohort is not None else None, "headline": headline.name,
+        "judged": sorted(run.fingerprint for run in runs), "settings": results["settings"], "margin": compared["margin"],
+        "pairs": [[pair["a"], pair["b"]] for pair in compared["pairs"]],
+    }  # fmt: skip
+    with store.create(out, "report", fingerprint=store.digest(meta), meta=meta) as building:
         store.write_json(building.path("metrics.json"), {**results, "comparisons": compared})
         store.write_text(building.path("metrics.csv"), exports.metrics_csv(results))
         store.write_text(building.path("comparisons.csv"), exports.comparisons_csv(compared))
@@ -110,7 +112,7 @@ def render(context: dict[str, Any]) -> str:
     return environment.from_string(folder.joinpath("report.html.j2").read_text(encoding="utf-8")).render(style=style, **context)
 
 
-def _figures(context: dict[str, Any]) -> list[page.Figure]:
+def _figures(context: dict[str, Any]) -> list[Captioned]:
     single = [section["figure"] for name in ("results", "by_label", "comparisons") if (section := context[name])]
     return [*single, *context["curves"], *context["training"]]
 
@@ -118,7 +120,7 @@ def _figures(context: dict[str, Any]) -> list[page.Figure]:
 def _provenance(cohort: Artefact | None, runs: Sequence[Artefact], headline, results, commands) -> dict[str, Any]:
     """Versions, hashes, seeds, configuration and commands: what it takes to do it again."""
     groups: dict[tuple, list[Artefact]] = {}
-    for run in sorted(runs, key=lambda run: (str(run.meta.get("method")), page.run_modalities(run), run.meta.get("fold") or 0)):
+    for run in runs:
         groups.setdefault((run.meta.get("method"), page.run_modalities(run)), []).append(run)
     ours = groups.get((headline.method, headline.inputs), [])
     config = ours[0].file("config.yaml").read_text(encoding="utf-8") if ours and ours[0].has("config.yaml") else ""
@@ -129,7 +131,7 @@ def _provenance(cohort: Artefact | None, runs: Sequence[Artefact], headline, res
         "environment": {plain(key): plain(value) for key, value in environment.items()},
         "dataset": _dataset(cohort),
         "cohort": cohort.fingerprint[:SHORT] if cohort else None,
-        "splits": {plain(k): plain(v) for k, v in (cohort.meta.get("splits") or {}).items() if v is not None} if cohort else {},
+        "splits": _splits(cohort),
         "runs": [_run_row(method, modalities, group) for (method, modalities), group in groups.items()],
         "config": "\n".join(
             plain(line, 400) if line.strip() == line else line[: len(line) - len(line.lstrip())] + plain(line, 400)
@@ -150,6 +152,11 @@ def _dataset(cohort: Artefact | None) -> dict[str, Any] | None:
     ]
     options = {key: plain(cohort.meta[key]) for key in ("compat", "step_hours", "lookback_hours", "time") if key in cohort.meta}
     return {"name": named or "unnamed", "tables": tables_read, "options": options}
+
+
+def _splits(cohort: Artefact | None) -> dict[str, str]:
+    told = (cohort.meta.get("splits") or {}) if cohort is not None else {}
+    return {plain(key): str(value)[:SHORT] if key == "sha256" else plain(value) for key, value in told.items() if value is not None}
 
 
 def _run_row(method, modalities, group: Sequence[Artefact]) -> dict[str, Any]:

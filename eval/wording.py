@@ -100,11 +100,12 @@ def reach(name: str, row: dict[str, Any], task: Task, folds: int) -> list[str]:
     over = f"the mean over {folds} test folds" if folds > 1 else "on one held-out test set"
     if "k" in auroc:
         labels = f"{auroc['k']}" if auroc["k"] == auroc["k_least"] else f"{auroc['k_least']} to {auroc['k']}"
-        over += f" and over the {labels} of {auroc['n']} labels that have positives and negatives there"
+        kind = "classes, each against the rest," if task.kind == "multiclass" else "labels"
+        over += f" and over the {labels} of {auroc['n']} {kind} that have positives and negatives there"
     first = f"{name} reached an AUROC of {number(auroc['value'])} (95% interval {span(auroc)}), {over}."
-    pairs = f"Shown one patient with the outcome and one without, it gave the higher risk to the right one {100 * auroc['value']:.0f} times in 100"
-    chance = "; a coin does so 50 times." if task.kind == "binary" else ", on average over the labels; a coin does so 50 times."
-    told = [first, pairs + chance]
+    right = f"it gave the higher risk to the right one {100 * auroc['value']:.0f} times in 100"
+    average = "" if task.kind == "binary" else ", on average,"
+    told = [first, f"Shown one patient with the outcome and one without{average or ','} {right}; a coin does so 50 times."]
     if auroc.get("low") is not None and auroc["low"] <= 0.5 <= auroc["high"]:
         told.append("The interval holds 0.5: that this is no better than a coin cannot be excluded.")
     return told
@@ -127,7 +128,7 @@ def fusion_verdict(pair: dict[str, Any], margin: float) -> list[str]:
         )
     if pair.get("detectable") and pair["verdict"] == "cannot be told":
         told.append(
-            f"With so many patients and folds, only a true difference of {number(pair['detectable'])} or more would have been found in 4 of 5 such studies."
+            f"Of studies like this one, 4 in 5 would find a true difference of {number(pair['detectable'])}; fewer find smaller ones."
         )
     if pair["left_out"]:
         told.append(f"Both are judged on the {plural(pair['samples'], 'sample')} that both have scored; {pair['left_out']:,} are left out.")

@@ -1,7 +1,7 @@
 """Simulated predictions, runs and a cohort on disk, of known strength, for the tests of eval.
 
-    frame = simulated.predictions(task, simulated.MODELS)          # one row a run, sample and label
-    cohort, runs = simulated.write(tmp_path, task)                 # the same as artefacts, with audit and history
+frame = simulated.predictions(task, simulated.MODELS)          # one row a run, sample and label
+cohort, runs = simulated.write(tmp_path, task)                 # the same as artefacts, with audit and history
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class World:
         if self.task.kind == "multiclass":
             z = np.exp(1.2 * z)
             return z / z.sum(1, keepdims=True)
-        rate = self.y.mean(0)
+        rate = self.y.mean(0).clip(0.01, 0.99)
         return 1 / (1 + np.exp(-(strength * (z - strength / 2) + np.log(rate / (1 - rate)))))
 
 
@@ -115,9 +115,9 @@ def write(folder: Path, task: Task = BINARY, models=MODELS, names: str = "", **s
         method, modalities, seed, fold = own.select("method", "modalities", "seed", "fold").row(0)
         path = folder / "runs" / f"run{number}"
         meta = {
-            "method": method, "task": task.name, "modalities": modalities.split("+"), "fold": fold, "seed": seed, "cohort": cohort.fingerprint,
-            "parameters": 120_321, "best": {"epoch": 7 + fold, "monitor": "val/auroc", "value": 0.8}, "seconds": 12.5,
-            "environment": {"omnifuse": "0.1.0", "torch": "2.14.1", "device": "cpu"},
+            "method": method, "task": task.name, "modalities": modalities.split("+"), "fold": fold, "seed": seed,
+            "cohort": cohort.fingerprint, "parameters": 120_321, "best": {"epoch": 7 + fold, "monitor": "val/auroc", "value": 0.8},
+            "seconds": 12.5, "environment": {"omnifuse": "0.1.0", "torch": "2.14.1", "device": "cpu"},
         }  # fmt: skip
         with store.create(path, "run", fingerprint=store.digest(run_id), meta=meta) as out:
             store.write_parquet(out.path("predictions/full.parquet"), own.select(PREDICTION_COLUMNS))
@@ -175,12 +175,19 @@ def _write_cohort(path: Path, world: World, names: str) -> store.Artefact:
 
 def _audit(kept: int, names: str) -> dict:
     steps = (("all ICU stays", 900), ("first and last unit equal", 700), ("one ICU stay in the admission", 320), ("adult", 316))
-    attrition = [{"step": f"{step}{names}", "stays": kept + more, "admissions": kept + more - 40, "patients": kept + more - 90} for step, more in steps]
-    attrition.append({"step": "at least 48 hours", "stays": kept, "admissions": kept, "patients": kept - 20, "note": "by the last charted event"})
+    attrition = [
+        {"step": f"{step}{names}", "stays": kept + more, "admissions": kept + more - 40, "patients": kept + more - 90}
+        for step, more in steps
+    ]
+    attrition.append(
+        {"step": "at least 48 hours", "stays": kept, "admissions": kept, "patients": kept - 20, "note": "by the last charted event"}
+    )
     variables = (("Heart rate", 12_227, 0.87), ("Glucose", 3_902, 0.31), ("pH", 811, 0.09), ("Glascow coma scale total", 2_311, 0.22))
     return {
         "attrition": attrition,
-        "rows": [{"table": f"chartevents{names}", "in": 668_862, "used": 90_311, "dropped": {f"other item{names}": 578_000, "no value": 551}}],
+        "rows": [
+            {"table": f"chartevents{names}", "in": 668_862, "used": 90_311, "dropped": {f"other item{names}": 578_000, "no value": 551}}
+        ],
         "rules": [{"rule": f"gcs-none{names}", "changed": 438, "what": f"a scale of None counts as not charted{names}"}],
         "items": [],
         "variables": [
