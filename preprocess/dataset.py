@@ -42,14 +42,14 @@ class Batch:
     label_mask: Tensor
     key: Tensor
     index: Tensor
-    ids: np.ndarray = field(repr=False)  # of the whole part
+    ids: pl.Series = field(repr=False)  # of the whole part
 
     def __len__(self) -> int:
         return len(self.index)
 
     @property
     def sample_id(self) -> list[str]:
-        return self.ids[self.index.cpu().numpy()].tolist()
+        return self.ids.gather(self.index.cpu().numpy()).to_list()
 
     def take(self, rows: Tensor) -> Batch:
         """The samples `rows` [b], indices or a bool mask."""
@@ -86,8 +86,8 @@ class Part:
     name: str
     task: schema.Task
     tokens: dict[str, Tokens]
-    sample_id: np.ndarray
-    patient_id: np.ndarray
+    sample_id: pl.Series
+    patient_id: pl.Series
     label: np.ndarray
     present: np.ndarray
     row: np.ndarray
@@ -115,8 +115,10 @@ class Part:
         return self if world == 1 else self._rows(np.arange(rank, len(self), world))
 
     def _rows(self, keep: np.ndarray) -> Part:
-        names = ("sample_id", "patient_id", "label", "present", "row", "hashed", "at")
-        return replace(self, **{name: getattr(self, name)[keep] for name in names})
+        keep = np.flatnonzero(keep) if keep.dtype == bool else keep
+        ids = {name: getattr(self, name).gather(keep) for name in ("sample_id", "patient_id")}
+        names = ("label", "present", "row", "hashed", "at")
+        return replace(self, **ids, **{name: getattr(self, name)[keep] for name in names})
 
     def plan(self, size: int, *, seed: int | None = None, epoch: int = 0, max_tokens: int = MAX_TOKENS) -> list[np.ndarray]:
         """The batches of an epoch as indices (ordering.plan_batches); without a seed, sorted by length."""
@@ -200,10 +202,10 @@ def open_samples(
         raise ConfigError("no modality is named", hint=nearest("", features.meta["modalities"]))
     tokens = {name: _open_tokens(cohort, features, table, name, fold) for name in modalities}
     present = np.stack([tokens[name].count > 0 for name in modalities], axis=1)  # [N, M]
-    label, ids = _labels(table, described, cohort), table["sample_id"].cast(pl.String).to_numpy()
+    label, ids = _labels(table, described, cohort), table["sample_id"].cast(pl.String)
     whole = Part(
-        "all", described, tokens, ids, table["patient_id"].cast(pl.String).to_numpy(), label, present, table["row"].to_numpy(),
-        ordering.hash_ids(ids.tolist()), np.arange(len(table)),
+        "all", described, tokens, ids, table["patient_id"].cast(pl.String), label, present, table["row"].to_numpy(),
+        ordering.hash_ids(ids), np.arange(len(table)),
     )  # fmt: skip
     opened, excluded = {}, {}
     for name in schema.PARTS:

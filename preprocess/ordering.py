@@ -11,11 +11,12 @@ distributed one see the same batches. Source: FNV-1a, splitmix64.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 
 import numpy as np
+import polars as pl
 
 WINDOW = 32  # batches whose samples are sorted by length together
+BLOCK = 1 << 17  # ids hashed at a time
 MAX_TOKENS = 1 << 17  # of a batch: 128 samples of 1,024 steps; longer ones share smaller batches
 
 
@@ -27,8 +28,13 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def hash_ids(ids: Sequence[str]) -> np.ndarray:
-    """[N] uint64 of the UTF-8 texts, a column of bytes at a time."""
+def hash_ids(ids: pl.Series) -> np.ndarray:
+    """[N] uint64 of the UTF-8 texts; a function of each text alone."""
+    return np.concatenate([_hash(ids.slice(start, BLOCK).to_list()) for start in range(0, max(len(ids), 1), BLOCK)])
+
+
+def _hash(ids: list[str]) -> np.ndarray:
+    """FNV-1a, a column of bytes at a time."""
     text = np.array([name.encode() for name in ids] or [b""], dtype=np.bytes_)
     columns = text.view(np.uint8).reshape(len(text), -1)[: len(ids)]
     value = np.full(len(ids), 0xCBF29CE484222325, np.uint64)

@@ -14,6 +14,7 @@ from omnifuse.models import registry, training
 from omnifuse.models.checkpoint import Checkpoints
 from omnifuse.models.context import TrainContext
 from omnifuse.models.contract import Group, Method, Output, Stage, Term, build_head
+from omnifuse.models.distributed import Processes
 from omnifuse.models.interruption import Interrupted
 from omnifuse.models.parts import keyed
 from omnifuse.models.parts.heads import task_loss
@@ -202,6 +203,17 @@ def test_evaluate_sees_those_who_possess_a_pattern_and_nothing_else(samples):
     with torch.no_grad():
         expected = method.eval().loss(method(batch), batch, stage)["task"]
     torch.testing.assert_close(loss.mean.float(), expected.mean)
+
+
+def test_each_process_reads_its_share_and_knows_whose_it_is(samples):
+    part, seen = samples.part("test"), []
+    for rank in range(3):
+        reader = Reader(torch.device("cpu"), size=4, processes=Processes(rank, 3))
+        for batch in reader.batches(part):
+            assert batch.sample_id == part.sample_id.gather(batch.index.numpy()).to_list()
+            assert torch.equal(batch.label, torch.from_numpy(part.label[batch.index.numpy()]))
+            seen += batch.index.tolist()
+    assert sorted(seen) == list(range(len(part)))
 
 
 def test_a_generator_belongs_to_its_step_and_name(samples):

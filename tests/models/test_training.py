@@ -52,6 +52,7 @@ class Stopper(schema.Silent):
         self.after, self.number = after, number
 
     def __call__(self, description, total, unit):
+        self.total = total
         return self
 
     def update(self, n=1):
@@ -125,7 +126,9 @@ def test_a_finished_run_is_left_as_it_is(samples, whole):
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(samples, whole, tmp_path):
-    assert_equal_runs(fit(samples, tmp_path / "again"), whole)
+    bar = Stopper(after=-1)
+    assert_equal_runs(fit(samples, tmp_path / "again", progress=bar), whole)
+    assert bar.n == bar.total == 20
     other = fit(samples, tmp_path / "other", seed=1)
     assert other.file("weights.safetensors").read_bytes() != whole.file("weights.safetensors").read_bytes()
 
