@@ -269,12 +269,12 @@ def _number(text: str, kind: type) -> int | float:
     return number
 
 
-def read_file(path: Path) -> dict[str, Leaf]:
-    """The leaves of a user's YAML file."""
+def read_file(path: Path, name: str | None = None) -> dict[str, Leaf]:
+    """The leaves of a user's YAML file. `name` stands in their origins, which are kept in runs and reports, instead of the whole path."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8", where=path) from None
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", where=path) from None
-    return flatten(read_yaml(text, str(path)))
+    return flatten(read_yaml(text, name or path.name))

@@ -10,6 +10,7 @@ import math
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import click
@@ -38,6 +39,13 @@ def say(text: str = "") -> None:
 def note(text: str) -> None:
     """One line on stderr: a warning or a hint."""
     click.echo(f"omnifuse: {clean(text)}", err=True)
+
+
+def place(path: Path | str) -> str:
+    """A path as a person below it would type it."""
+    path = Path(path).absolute()
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
 
 
 def number(value: Any) -> str:

@@ -67,6 +67,10 @@ def root(context: click.Context, debug: bool) -> None:
       omnifuse preprocess mimic && omnifuse extract && omnifuse train --task mortality && omnifuse eval
     """
     context.obj = {"debug": debug}
+    import logging
+
+    logging.basicConfig(format="omnifuse: %(message)s", level=logging.ERROR)
+    logging.getLogger("omnifuse").setLevel(logging.WARNING)
 
 
 def main(arguments: list[str] | None = None) -> None:

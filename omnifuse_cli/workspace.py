@@ -78,7 +78,7 @@ def find(start: Path | None = None) -> Workspace:
     """The workspace that holds `start` (the working folder), read and checked; its root is None where there is none."""
     here = (start or Path.cwd()).absolute()
     root = next((folder for folder in (here, *here.parents) if (folder / FILE).is_file()), None)
-    settings, layers = check(config.read_file(root / FILE) if root else {})
+    settings, layers = check(config.read_file(root / FILE, FILE) if root else {})
     return Workspace(root, settings, layers)
 
 

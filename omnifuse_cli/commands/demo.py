@@ -28,7 +28,7 @@ CHAIN = (
 @click.command(name="demo")
 @click.argument("folder", type=click.Path(path_type=Path), required=False)
 @click.option("--raw", type=click.Path(path_type=Path), default=None, metavar="DIR", help="Only write the raw tables, here.")
-@click.option("--patients", type=click.IntRange(1), default=1000, show_default=True, help="Number of patients.")
+@click.option("--patients", type=click.IntRange(1), default=500, show_default=True, help="Number of patients.")
 @click.option("--world", default="default", show_default=True, help="The knobs of the clinic: a name, or a YAML file.")
 @options.common
 def command(
@@ -56,7 +56,7 @@ def command(
     if raw:
         summary = generate(raw, patients=patients, seed=seed or 0, world=world, progress=console.progress)
         if not as_json:
-            console.say(f"raw tables: {raw}; the truth: {summary['truth']}")
+            console.say(f"raw tables: {console.place(raw)}; the truth: {console.place(summary['truth'])}")
             console.table([(name, rows) for name, rows in summary["rows"].items()], ("table", "rows"))
         console.finish(as_json, summary)
         return
@@ -71,8 +71,9 @@ def _whole_chain(folder: Path, patients: int, world: str, seed: int | None, sets
         _run(f"demo --raw raw --patients {patients} --world {shlex.quote(world)}{seeded}")
         for line in CHAIN:
             _run(line)
+    page = folder / "reports/mimic/mortality/report.html"
     console.say(
-        f"\nThe whole chain took {time.monotonic() - started:.0f} s. Look at it again: omnifuse report; tensorboard --logdir {folder}/runs"
+        f"\nThe whole chain took {time.monotonic() - started:.0f} s. The curves: tensorboard --logdir {folder}/runs. The report: {page}"
     )
 
 

@@ -57,7 +57,7 @@ def command(
     target, results, compared = made
     if not as_json:
         _show(results, compared)
-        console.say(f"\nreport: {target / 'report.html'}")
+        console.say(f"\nreport: {console.place(target / 'report.html')}")
     console.finish(as_json, {"report": str(target), "results": results, "comparisons": compared})
 
 

@@ -51,7 +51,7 @@ def command(
 
 def _show(task: str, cohort, features, target: Path) -> None:
     samples = cohort.table(f"samples/{task}.parquet")
-    console.say(f"{task}: {len(samples):,} samples -> {target}")
+    console.say(f"{task}: {len(samples):,} samples -> {console.place(target)}")
     for name, told in features.meta["modalities"].items():
         steps = samples.filter(samples[f"{name}_length"] > 0)[f"{name}_length"]
         shape = f"[{len(steps):,} samples, {steps.min()} to {steps.max()} steps, {told['dim']} columns]"

@@ -68,7 +68,7 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
     audit = cohort.json("audit.json")
     if not as_json:
         _show(cohort.meta, audit)
-        console.say(f"\ncohort: {target}")
+        console.say(f"\ncohort: {console.place(target)}")
     console.finish(as_json, {"cohort": str(target), "meta": cohort.meta, "audit": audit})
 
 
@@ -101,17 +101,17 @@ def _show_plan(plan: dict, target: Path, as_json: bool) -> None:
     from omnifuse.preprocess import store
 
     if not as_json:
+        rows = [(table["name"], console.size(table["bytes"]), table["rows"]) for table in plan["tables"]]
+        needed = f"about {console.size(plan['output_bytes'])}, and {console.size(plan['work_bytes'])} on the way"
         console.say(f"would read {plan['source']}:")
-        console.table(
-            [(table["name"], console.size(table["bytes"]), table["rows"]) for table in plan["tables"]], ("table", "size", "rows (about)")
-        )
-        console.say(f"would write {target}: about {console.size(plan['output_bytes'])}, and {console.size(plan['work_bytes'])} on the way; {store.free_text(target)}")
+        console.table(rows, ("table", "size", "rows (about)"))
+        console.say(f"would write {target}: {needed}; {store.free_text(target)}")
     console.finish(as_json, {**plan, "out": str(target)})
 
 
 def _show(meta: dict, audit: dict) -> None:
     source = meta["source"]
-    console.say(f"found {source['dataset']} {source.get('version') or ''}")
+    console.say(f"found {source['dataset']} {source.get('version') or ''}".rstrip())
     console.table([(name, told["rows"]) for name, told in source["tables"].items()], ("table", "rows"))
     console.say("\nstays")
     steps = [(step["step"], step["stays"], step["admissions"], step["patients"]) for step in audit["attrition"]]

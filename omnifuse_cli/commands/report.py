@@ -45,7 +45,7 @@ def command(
         found = made[0]
     page = found / "report.html"
     if not as_json:
-        console.say(f"report: {page} ({console.size(page.stat().st_size)}, opens in any browser)")
+        console.say(f"report: {console.place(page)} ({console.size(page.stat().st_size)}, opens in any browser)")
     console.finish(as_json, {"report": str(page)})
 
 

@@ -103,7 +103,7 @@ def command(
             console.say(_line(runs[-1]))
     group = plan.finish(runs)
     if not as_json:
-        console.say(f"runs: {group}")
+        console.say(f"runs: {console.place(group)}")
     console.finish(as_json, {"group": str(group), "runs": runs})
 
 
