@@ -52,12 +52,18 @@ def read_cohort(cohort: Artefact, task: Task, min_cell: int = 0) -> CohortTables
         rows,
         parts_columns,
         parts,
-        disclosure.merge_small_steps(audit.get("attrition") or [], min_cell),
+        disclosure.merge_small_steps(_steps_to(task.name, audit, cohort), min_cell),
         audit,
         cohort.meta.get("source") or {},
         samples["stay_id"].n_unique(),
         samples["patient_id"].n_unique(),
     )
+
+
+def _steps_to(task: str, audit: dict[str, Any], cohort: Artefact) -> list[dict[str, Any]]:
+    """The steps of the attrition that lead to this task: those of all tasks, and its own (`TASK: condition`)."""
+    others = tuple(f"{name}: " for name in cohort.meta.get("tasks", {}) if name != task)
+    return [step for step in audit.get("attrition") or [] if not step["step"].startswith(others)]
 
 
 def _groups(samples: pl.DataFrame, task: Task) -> dict[str, pl.DataFrame]:

@@ -170,3 +170,13 @@ def test_a_second_run_in_the_same_folder_waits_outside(raw, tmp_path, capsys):
         )
     assert (done.returncode, done.stderr.count("\n")) == (6, 1), done.stderr
     assert "is being written by another run" in done.stderr
+
+
+def test_the_disk_is_asked_before_anything_is_written(raw, tmp_path, capsys, monkeypatch):
+    from omnifuse.preprocess import store
+
+    monkeypatch.setattr(store, "free_bytes", lambda path: 1_000_000)
+    code, _, err = run(capsys, "preprocess", "mimic", "--ehr", raw, "--out", tmp_path / "cohort")
+    assert (code, err.count("\n")) == (5, 1), err
+    assert re.search(r"needs about 0\.\d\d GB, 0\.00 GB are free", err)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["raw"]

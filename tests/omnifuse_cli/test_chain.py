@@ -63,6 +63,8 @@ def test_the_report_says_what_was_found(inside):
     auroc = metrics["models"][0]["mean"][0]["metrics"]["auroc"]["value"]
     assert f"{auroc:.3f}" in page
     assert {model["name"] for model in metrics["models"]} == {"concat (ehr)", "unimodal (ehr)"}
+    assert "in the unit at 48 h" in page
+    assert "phenotyping: " not in page, "steps of another task"
 
 
 def test_nothing_outside_of_the_data_holds_a_patient(inside, capsys):
