@@ -111,10 +111,7 @@ def _lines(path: Path) -> list[tuple[int, list[str]]]:
     """(line number, fields) of every line that is not empty: the one reader of tables needs a header, and these lists have none."""
     try:
         with open_text(path) as source:
-            text = bytearray()
-            block = memoryview(bytearray(1 << 20))
-            while count := source.readinto(block):
-                text += block[:count]
+            text = b"".join(iter(lambda: source.read(1 << 20), b""))
         reader = csv.reader(io.StringIO(text.decode("utf-8-sig"), newline=""), strict=True)
         return [(reader.line_num, row) for row in reader if row]
     except UnicodeDecodeError:

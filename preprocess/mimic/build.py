@@ -65,6 +65,9 @@ def _build(source: Source, builder: store.Builder, options: Options, hashes: dic
     ledger = Ledger()
     scratch = Scratch(builder.scratch("events").parent, cohort.stays.height)
     events.collect(source, cohort.stays, mode, scratch, ledger, progress=progress, on_bad_row=options.on_bad_row, max_bad=options.max_bad)
+    if not scratch.per_stay.any():
+        hint = "no kept stay has a value of the 17 variables"
+        raise InputError(f"no sample is left for the task {options.tasks[0]}", where=source.folder, hint=hint)
     stays, everyone = _with_comfort(cohort, mode)
     grid = Grid(options.step_hours, options.lookback_hours, options.is_compat)
     samples = labels.Samples(options, grid, diagnoses)

@@ -1,9 +1,9 @@
 """The one reader of CSV, CSV.GZ and Parquet: schema checked, strict, streaming.
 
     columns.py  what is asked, and the header        source.py   bytes: regular files, gzip, encodings
-    records.py  whole records, strict quotes         block.py    a block to a frame, or its bad records
-    parquet.py  the same promises for Parquet        reader.py   stream, read, header, find
-    times.py    date-times
+    text.py     pieces of text and their marks       records.py  whole records, strict quotes
+    block.py    a block to a frame, or bad records   parquet.py  the same promises for Parquet
+    reader.py   stream, read, header, find           times.py    date-times
 
 Legal: upper- or lower-case headers, any order of columns, a BOM, CRLF, quoted line breaks, concatenated gzip members, no line break at
 the end. Null is the empty field and nothing else: "None", "NA" and "nan" are text. Everything else is an InputError with file:row, or, with

@@ -17,38 +17,44 @@ import polars as pl
 from omnifuse.preprocess.tables.columns import Column, Layout
 from omnifuse.preprocess.tables.parsed import Fault, Parsed
 from omnifuse.preprocess.tables.records import Block
-
-_MARKS = b',"\n\r\0'
-_REST = bytes(byte for byte in range(256) if byte not in _MARKS)
+from omnifuse.preprocess.tables.text import SPARSE, Text
 
 NOT_OF_TYPE = {pl.Int64: "is no whole number", pl.Float64: "is no number", pl.String: "is no text"}
 NOT_FINITE = "is no finite number"
 EMPTY = "is empty"
 
 
-def parse(block: Block, layout: Layout, most: int) -> Parsed:
-    """Parses whole records.
+def parse(blocks: Sequence[Block], layout: Layout, most: int) -> list[Parsed]:
+    """Parses blocks that follow one another, together if all are sound, else one by one.
 
     Args:
-        most: how many bad records may be left out; one more is looked for.
+        most: how many bad records may be left out of a block; one more is looked for.
     """
-    count = count_records(block.data, layout.width)
-    if count is not None and _is_utf8(block.data) and (frame := _read(block.data, layout, count, block.doubled)) is not None:
-        return Parsed(count, frame)
-    return _Inspection(block.data, block.offset, layout).parse(most)
+    sound = _parse_sound([block.text for block in blocks], layout)
+    if sound is not None:
+        return [sound]
+    return [_parse_sound([block.text], layout) or _Inspection(block, layout).parse(most) for block in blocks]
 
 
-def count_records(data: bytes, width: int) -> int | None:
+def _parse_sound(texts: Sequence[Text], layout: Layout) -> Parsed | None:
+    counts = [_count_records(text, layout.width) for text in texts]
+    if None in counts or not all(_is_utf8(text) for text in texts):
+        return None
+    doubled = any((np.diff(text.quotes) == 1).any() for text in texts)
+    frame = _read([text.data for text in texts], layout, sum(counts), doubled)
+    return None if frame is None else Parsed(sum(counts), frame)
+
+
+def _count_records(text: Text, width: int) -> int | None:
     """The number of records if every one has `width` fields, each line break is LF or CRLF and nothing is NUL; None if in doubt.
 
-    What is left of the text without all but its marks must be one record's marks, repeated.
+    The marks of sound text are the marks of one record, repeated.
     """
-    marks = data.translate(None, _REST)
+    data, marks = text.data, text.marks
     if b"\0" in marks:
         return None
-    if b'"' in marks:
-        # Most quoted fields hold no mark: taking their pair of quotes out first leaves few pieces to split.
-        marks = b"".join(marks.replace(b'""', b"").split(b'"')[::2])
+    if len(text.quotes):
+        marks = _outside_quotes(marks, dense=len(text.quotes) * SPARSE > len(data))
     if b"\r" in marks:
         if data.count(b"\r") != data.count(b"\r\n"):
             return None
@@ -58,22 +64,33 @@ def count_records(data: bytes, width: int) -> int | None:
     return count if marks == record * count else None
 
 
-def _is_utf8(data: bytes) -> bool:
+def _outside_quotes(marks: bytes, dense: bool) -> bytes:
+    if dense:
+        # Most quoted fields hold no mark: they go at once, as pairs of quotes side by side.
+        marks = marks.replace(b'""', b"")
+    parts, start = [], 0
+    while (opening := marks.find(b'"', start)) >= 0:
+        parts.append(marks[start:opening])
+        start = marks.index(b'"', opening + 1) + 1
+    return b"".join([*parts, marks[start:]])
+
+
+def _is_utf8(text: Text) -> bool:
     try:
-        return data.isascii() or bool(str(data, "utf-8"))
+        return text.ascii or bool(str(text.data, "utf-8"))
     except UnicodeDecodeError:
         return False
 
 
-def _scan(data: bytes, layout: Layout, selection: Sequence[pl.Expr]) -> pl.DataFrame | None:
+def _scan(data: Sequence[bytes], layout: Layout, selection: Sequence[pl.Expr]) -> pl.DataFrame | None:
     try:
-        scan = pl.scan_csv(data, has_header=False, schema=layout.schema)
+        scan = pl.scan_csv(list(data), has_header=False, schema=layout.schema)
         return scan.select(selection).collect(engine="in-memory")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
 
 
-def _read(data: bytes, layout: Layout, count: int, doubled: bool = True) -> pl.DataFrame | None:
+def _read(data: Sequence[bytes], layout: Layout, count: int, doubled: bool = True) -> pl.DataFrame | None:
     """The asked columns, or None where any value is bad."""
     frame = _scan(data, layout, layout.selection)
     if frame is None or frame.height != count:
@@ -101,13 +118,11 @@ def _fault_of_values(values: pl.Series, column: Column) -> str | None:
 class _Inspection:
     """The long way, for a block that holds a bad record."""
 
-    def __init__(self, data: bytes, offset: int, layout: Layout):
-        self._data, self._offset, self._layout = data, offset, layout
-        text = np.frombuffer(data, np.uint8)
-        self._quotes = np.flatnonzero(text == ord('"'))
-        self._ends = self._outside(np.flatnonzero(text == ord("\n")))
+    def __init__(self, block: Block, layout: Layout):
+        self._data, self._quotes, self._offset, self._layout = block.text.data, block.text.quotes, block.offset, layout
+        self._ends = self._outside(self._positions(b"\n"))
         self._starts = np.concatenate([[0], self._ends[:-1] + 1])
-        separators = self._outside(np.flatnonzero(text == ord(",")))
+        separators = self._outside(self._positions(b","))
         self._fields = np.diff(np.searchsorted(separators, self._ends), prepend=0) + 1
 
     def _outside(self, positions: np.ndarray) -> np.ndarray:
@@ -133,7 +148,7 @@ class _Inspection:
     def _structural(self) -> dict[int, Fault]:
         """Bad records that need no parsing to be known, by number; of several faults the first one told here counts."""
         bad: dict[int, Fault] = {}
-        for record in self._records_of(self._positions(0)):
+        for record in self._records_of(self._positions(b"\0")):
             bad.setdefault(record, Fault(record, "holds a NUL byte"))
         for record in self._records_of(self._lone_carriage_returns()):
             bad.setdefault(record, Fault(record, "holds a carriage return that ends no line"))
@@ -144,14 +159,14 @@ class _Inspection:
             bad.setdefault(record, Fault(record, told, hint="declare the encoding or convert the file"))
         return bad
 
-    def _positions(self, byte: int) -> np.ndarray:
-        return np.flatnonzero(np.frombuffer(self._data, np.uint8) == byte)
+    def _positions(self, byte: bytes) -> np.ndarray:
+        return np.flatnonzero(np.frombuffer(self._data, np.uint8) == ord(byte))
 
     def _records_of(self, positions: np.ndarray) -> list[int]:
         return np.unique(np.searchsorted(self._ends, positions)).tolist()
 
     def _lone_carriage_returns(self) -> np.ndarray:
-        at = self._outside(self._positions(ord("\r")))
+        at = self._outside(self._positions(b"\r"))
         return at[np.frombuffer(self._data, np.uint8)[at + 1] != ord("\n")]
 
     def _wrong_width(self, record: int) -> Fault:
@@ -189,13 +204,13 @@ class _Inspection:
         # Neighbours are cut out together.
         breaks = np.flatnonzero(np.diff(records) != 1) + 1
         runs = zip(self._starts[records[np.r_[0, breaks]]].tolist(), self._ends[records[np.r_[breaks - 1, len(records) - 1]]].tolist())
-        return _read(b"".join(self._data[start : end + 1] for start, end in runs), self._layout, len(records))
+        return _read([b"".join(self._data[start : end + 1] for start, end in runs)], self._layout, len(records))
 
     def _fault_of(self, record: int) -> Fault:
         """Which column does not parse."""
         data = self._data[self._starts[record] : self._ends[record] + 1]
         for column, place in self._layout.present:
-            frame = _scan(data, self._layout, [pl.col(str(place)).alias(column.name)])
+            frame = _scan([data], self._layout, [pl.col(str(place)).alias(column.name)])
             reason = NOT_OF_TYPE[column.dtype] if frame is None else _fault_of_values(frame[column.name], column)
             if reason is not None:
                 return Fault(record, reason, column.name)

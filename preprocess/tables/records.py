@@ -7,6 +7,7 @@ parallel parsers: its line is set apart as a bad row, and reading goes on at the
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from omnifuse.preprocess.schema import InputError
-from omnifuse.preprocess.tables.source import Recoded, Source
+from omnifuse.preprocess.tables.source import PIECE_BYTES, Recoded, Source
+from omnifuse.preprocess.tables.text import Text
 
 MAX_ROW_BYTES = 1 << 26
-CACHED = 1 << 18  # bytes that stay in the processor's cache
-SPARSE = 1 << 12  # with fewer than one quote in so many bytes, finding them one by one is faster than comparing every byte
 BOM = b"\xef\xbb\xbf"
 OPEN_QUOTE = "a quote is opened and never closed"
 STRAY_QUOTE = "a quote stands inside a field, or text behind its closing quote"
@@ -31,18 +31,11 @@ _AFTER_CLOSING[list(b',\n\r"')] = True
 
 @dataclass(frozen=True)
 class Block:
-    """Whole records with sound quotes.
+    """Whole records with sound quotes. `offset` is where they stand in the text, `position` how much of the file was read for them."""
 
-    Args:
-        offset: where they stand in the text.
-        position: how much of the file was read for them.
-        doubled: two quotes stand side by side somewhere, as those of an empty field do.
-    """
-
-    data: bytes
+    text: Text
     offset: int
     position: int
-    doubled: bool
 
 
 @dataclass(frozen=True)
@@ -63,140 +56,125 @@ class Records:
 
     def __init__(self, source: Source | Recoded, path: Path, block_bytes: int):
         self._source, self._path, self._block_bytes = source, path, block_bytes
-        self._buffer = bytearray(block_bytes + 1)  # one spare byte, for a last line without a line break
-        self._filled = self._offset = 0
-        self._room = block_bytes  # how much of the text is looked at
+        self._pieces: deque[Text] = deque()
+        self._room = block_bytes  # how much text is looked at
+        self._offset = 0
         self._ended = False
 
     def header(self) -> bytes:
         """The first line, without BOM and line break."""
-        self._read()
-        while (end := self._buffer.find(b"\n", 0, self._filled)) < 0 and not self._ended:
-            if self._filled >= MAX_ROW_BYTES:
+        while (end := (text := self._look()).data.find(b"\n") + 1) == 0 and text.data:
+            if self._room >= MAX_ROW_BYTES:
                 raise InputError("has no line break: it is no CSV file", where=self._path)
-            self._look_further()
-        line = self._take(end + 1 if end >= 0 else self._filled)
-        if not line:
+            self._look_further(text)
+        if not text.data:
             raise InputError("is empty: it inflates to 0 bytes", where=self._path, hint="download it again")
-        return line.removeprefix(BOM).rstrip(b"\r\n")
+        return self._take(text, end).data.removeprefix(BOM).rstrip(b"\r\n")
 
     def __iter__(self) -> Iterator[Block | BadLine]:
-        self._read()
-        while self._filled:
-            quotes = self._quotes()
-            end, reason = self._survey(quotes)
+        while (text := self._look()).data:
+            end, reason = self._survey(text)
             if end:
-                doubled = bool((np.diff(quotes) == 1).any())
-                yield Block(self._take(end), self._offset - end, self._source.position, doubled)
-                self._read()
-            elif reason is None:
-                self._look_further()
-            elif line := self._buffer.find(b"\n", 0, self._seen) + 1:
-                self._take(line)
+                yield Block(self._take(text, end), self._offset - end, self._source.position)
+            elif reason is not None and (line := text.data.find(b"\n") + 1):
+                self._take(text, line)
                 yield BadLine(reason, self._source.position)
-                self._read()
-            elif self._at_end or self._seen >= MAX_ROW_BYTES:
-                yield BadLine(reason, self._source.position, fatal=not self._at_end)
+            elif reason is not None and self._room >= MAX_ROW_BYTES:
+                yield BadLine(reason, self._source.position, fatal=True)
                 return
+            elif not self._at_end:
+                self._look_further(text)
             else:
-                self._look_further()
-
-    @property
-    def _seen(self) -> int:
-        return min(self._filled, self._room)
+                return  # nothing but blank lines at the end of the file
 
     @property
     def _at_end(self) -> bool:
-        return self._ended and self._filled <= self._room
+        """No text is left behind what was looked at."""
+        return self._ended and not self._pieces
 
-    def _look_further(self) -> None:
+    def _look(self) -> Text:
+        """Takes as much text as there is room for, up to its last line break; at the end of the file, all of it, and a line break."""
+        seen, count = [], 0
+        while count < self._room and (piece := self._next(self._room - count)).data:
+            seen.append(piece)
+            count += len(piece.data)
+        if not seen:
+            return Text.of(b"")
+        end = seen[-1].data.rfind(b"\n") + 1
+        if self._at_end:
+            seen += [] if end == len(seen[-1].data) else [Text.of(b"\n")]
+        elif end:
+            # Cut before joining: what is cut off later is copied once more.
+            seen[-1], rest = seen[-1].split(end)
+            self._put_back(rest)
+        return Text.join(seen)
+
+    def _next(self, room: int) -> Text:
+        if self._pieces:
+            piece, rest = self._pieces.popleft().split(room)
+            self._put_back(rest)
+            return piece
+        data = b"" if self._ended else self._source.read(min(PIECE_BYTES, room))
+        self._ended = not data
+        return Text.of(data)
+
+    def _put_back(self, text: Text) -> None:
+        if text.data:
+            self._pieces.appendleft(text)
+
+    def _look_further(self, text: Text) -> None:
+        self._put_back(text)
         self._room *= 2
-        self._read()
 
-    def _read(self) -> None:
-        """Fills the room."""
-        if self._room >= len(self._buffer):
-            self._buffer = self._buffer + bytes(self._room + 1 - len(self._buffer))
-        with memoryview(self._buffer) as view:
-            while self._filled < self._room and not self._ended:
-                count = self._source.readinto(view[self._filled : self._room])
-                self._filled += count
-                self._ended = count == 0
-
-    def _take(self, count: int) -> bytes:
-        """Removes the first bytes of the buffer."""
-        with memoryview(self._buffer) as view:
-            taken = bytes(view[:count])
-        rest = self._filled - count
-        self._buffer[:rest] = self._buffer[count : self._filled]
-        self._filled = rest
-        self._offset += count
+    def _take(self, text: Text, end: int) -> Text:
+        """The first bytes of the text; the rest is looked at again."""
+        taken, rest = text.split(end)
+        self._put_back(rest)
+        self._offset += end
         self._room = self._block_bytes
         return taken
 
-    def _survey(self, quotes: np.ndarray) -> tuple[int, str | None]:
+    def _survey(self, text: Text) -> tuple[int, str | None]:
         """How many bytes of whole, sound records stand in front; if none, what is wrong with the first line (None: it goes on)."""
-        stray = self._first_stray(quotes)
+        stray = _first_stray(text)
         if stray is not None:
-            return self._last_record_end(quotes, stray), STRAY_QUOTE
-        if self._at_end:
-            if len(quotes) % 2:
-                return self._last_record_end(quotes, int(quotes[-1])), OPEN_QUOTE
-            return self._finish(), None
-        end = self._without_blank_lines(self._last_record_end(quotes, self._seen))
-        if end == 0 and self._seen >= MAX_ROW_BYTES:
-            return 0, OPEN_QUOTE if len(quotes) % 2 else f"is longer than {MAX_ROW_BYTES >> 20} MB"
+            return _last_record_end(text, stray), STRAY_QUOTE
+        is_open = len(text.quotes) % 2 == 1
+        if is_open and self._at_end:
+            return _last_record_end(text, int(text.quotes[-1])), OPEN_QUOTE
+        end = _without_blank_lines(text.data, _last_record_end(text, len(text.data)))
+        if end == 0 and self._room >= MAX_ROW_BYTES:
+            return 0, OPEN_QUOTE if is_open else f"is longer than {MAX_ROW_BYTES >> 20} MB"
         return end, None
 
-    def _quotes(self) -> np.ndarray:
-        """Positions of all quotes: even ones open, odd ones close."""
-        few = []
-        at = self._buffer.find(b'"', 0, self._seen)
-        while at >= 0 and len(few) * SPARSE < self._seen:
-            few.append(at)
-            at = self._buffer.find(b'"', at + 1, self._seen)
-        if at < 0:
-            return np.array(few, np.int64)
-        text = self._text()
-        pieces = range(0, self._seen, CACHED)
-        return np.concatenate([np.flatnonzero(text[start : start + CACHED] == ord('"')) + start for start in pieces])
 
-    def _text(self) -> np.ndarray:
-        return np.frombuffer(self._buffer, np.uint8, self._seen)
+def _first_stray(text: Text) -> int | None:
+    """Position of the first quote that neither opens nor closes a field (of its opening partner, if it closes)."""
+    if not len(text.quotes):
+        return None
+    data = np.frombuffer(text.data, np.uint8)
+    opening, closing = text.quotes[::2], text.quotes[1::2]
+    strays = opening[~_BEFORE_OPENING.take(data.take(opening - 1, mode="wrap")) & (opening > 0)][:1].tolist()
+    wrong = np.flatnonzero(~_AFTER_CLOSING.take(data.take(closing + 1, mode="clip")))[:1]
+    return min(strays + opening[wrong].tolist(), default=None)
 
-    def _first_stray(self, quotes: np.ndarray) -> int | None:
-        """Position of the first quote that neither opens nor closes a field (of its opening partner, if it closes)."""
-        if not len(quotes):
-            return None
-        text = self._text()
-        opening, closing = quotes[::2], quotes[1::2]
-        strays = opening[~_BEFORE_OPENING.take(text.take(opening - 1, mode="wrap")) & (opening > 0)][:1].tolist()
-        wrong = np.flatnonzero(~_AFTER_CLOSING.take(text.take(closing + 1, mode="clip")))[:1]
-        return min(strays + opening[wrong].tolist(), default=None)
 
-    def _last_record_end(self, quotes: np.ndarray, before: int) -> int:
-        """Behind the last line break before `before` that stands outside quotes; 0 if there is none."""
-        while (at := self._buffer.rfind(b"\n", 0, before)) >= 0:
-            count = int(np.searchsorted(quotes, at))
-            if count % 2 == 0:
-                return at + 1
-            before = int(quotes[count - 1])
-        return 0
+def _last_record_end(text: Text, before: int) -> int:
+    """Behind the last line break before `before` that stands outside quotes; 0 if there is none."""
+    while (at := text.data.rfind(b"\n", 0, before)) >= 0:
+        count = int(np.searchsorted(text.quotes, at))
+        if count % 2 == 0:
+            return at + 1
+        before = int(text.quotes[count - 1])
+    return 0
 
-    def _without_blank_lines(self, end: int) -> int:
-        """Leaves blank lines to the next block: at the end of the file they are passed over, before another record they are bad."""
-        last = self._buffer.rfind(b"\n", 0, max(0, end - 1)) + 1
-        if self._buffer[last : end - 1] not in (b"", b"\r"):
-            return end
-        text = len(self._buffer[:end].rstrip(b"\r\n"))
-        # A carriage return that ends no line is text.
-        text = max(text, self._buffer.rfind(b"\r\r", text, end) + 1)
-        return self._buffer.find(b"\n", text, end) + 1 if text else 0
 
-    def _finish(self) -> int:
-        """At the end of the file: the last record gets its line break, blank lines behind it go."""
-        if self._filled and self._buffer[self._filled - 1] != ord("\n"):
-            self._buffer[self._filled] = ord("\n")
-            self._filled += 1
-        self._filled = self._without_blank_lines(self._filled)
-        return self._filled
+def _without_blank_lines(data: bytes, end: int) -> int:
+    """Leaves blank lines to the next block: at the end of the file they are passed over, before another record they are bad."""
+    last = data.rfind(b"\n", 0, max(0, end - 1)) + 1
+    if data[last : end - 1] not in (b"", b"\r"):
+        return end
+    text = len(data[:end].rstrip(b"\r\n"))
+    # A carriage return that ends no line is text.
+    text = max(text, data.rfind(b"\r\r", text, end) + 1)
+    return data.find(b"\n", text, end) + 1 if text else 0

@@ -20,7 +20,7 @@ from isal import igzip, isal_zlib
 from omnifuse.preprocess.schema import ConfigError, InputError
 
 GZIP = b"\x1f\x8b"
-INFLATE_BYTES = 1 << 18  # stays in the processor's cache
+PIECE_BYTES = 1 << 20  # stays in the processor's cache
 # Real tables inflate 8 to 12 times; gzip's limit is 1032 times. Judged over windows of the text, so that a bomb behind a table is seen too.
 BOMB_RATIO = 200
 BOMB_WINDOW = 1 << 28
@@ -62,19 +62,14 @@ class Source:
         self._zipped = zipped
         self._window = [0, 0]
 
-    def readinto(self, view: memoryview) -> int:
-        """Fills the front of `view`; 0 at the end of the file.
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes; none at the end of the file.
 
         Raises:
             InputError: the gzip data end too early, are damaged, or inflate beyond BOMB_RATIO.
         """
         try:
-            if not self._zipped:
-                count = self._stream.readinto(view)
-            else:
-                data = self._stream.read1(min(len(view), INFLATE_BYTES))
-                count = len(data)
-                view[:count] = data
+            data = self._stream.read1(size) if self._zipped else self._stream.read(size)
         except EOFError:
             raise InputError("is cut off: its gzip data end too early", where=self.path, hint="download it again") from None
         except (igzip.BadGzipFile, isal_zlib.error):
@@ -84,8 +79,8 @@ class Source:
         taken = self._file.tell() - self.position
         self.position += taken
         if self._zipped:
-            self._refuse_bomb(count, taken)
-        return count
+            self._refuse_bomb(len(data), taken)
+        return data
 
     def close(self) -> None:
         self._stream.close()
@@ -106,7 +101,7 @@ class Recoded:
     def __init__(self, source: Source, encoding: str):
         self._source, self._encoding = source, encoding
         self._decoder = codecs.getincrementaldecoder(encoding)("strict")
-        self._ready, self._offset = b"", 0
+        self._ready, self._offset, self._ended = b"", 0, False
 
     @property
     def position(self) -> int:
@@ -116,25 +111,19 @@ class Recoded:
     def size(self) -> int:
         return self._source.size
 
-    def readinto(self, view: memoryview) -> int:
-        raw = bytearray(1 << 20)
-        while not self._ready:
-            count = self._source.readinto(memoryview(raw))
+    def read(self, size: int) -> bytes:
+        while not self._ready and not self._ended:
+            data = self._source.read(PIECE_BYTES)
             waiting = len(self._decoder.getstate()[0])
             try:
-                self._ready = self._decoder.decode(bytes(raw[:count]), final=count == 0).encode("utf-8")
+                self._ready = self._decoder.decode(data, final=not data).encode("utf-8")
             except UnicodeError as error:
-                at = self._offset - waiting + getattr(error, "start", 0)
-                raise InputError(
-                    f"is not {self._encoding} at byte {at}", where=self._source.path, hint="declare its true encoding"
-                ) from None
-            self._offset += count
-            if count == 0:
-                break
-        count = min(len(view), len(self._ready))
-        view[:count] = self._ready[:count]
-        self._ready = self._ready[count:]
-        return count
+                told = f"is not {self._encoding} at byte {self._offset - waiting + getattr(error, 'start', 0)}"
+                raise InputError(told, where=self._source.path, hint="declare its true encoding") from None
+            self._offset += len(data)
+            self._ended = not data
+        data, self._ready = self._ready[:size], self._ready[size:]
+        return data
 
 
 @contextlib.contextmanager

@@ -51,12 +51,16 @@ class Hospital:
         ids = {"subject_id": subject or number, "hadm_id": 1000 + number, "stay_id": 9000 + number}
         discharge = at(start + hours + 2)
         known = {row["subject_id"] for row in self.tables["patients"]}
-        patient = {
-            "gender": "F", "dob": "2090-01-01 00:00:00", "dod": "", "anchor_age": 60, "anchor_year": 2150, "anchor_year_group": "2011 - 2013",
-        }  # fmt: skip
+        calendar = {"dob": "2090-01-01 00:00:00", "anchor_age": 60, "anchor_year": 2150, "anchor_year_group": "2011 - 2013"}
+        patient = {"gender": "F", "dod": "", **calendar}
         if ids["subject_id"] not in known:
             self.tables["patients"].append({**ids, **patient, **fields})
-        admission = {"admittime": at(start - 2), "dischtime": discharge, "deathtime": discharge if died else "", "hospital_expire_flag": int(died)}
+        admission = {
+            "admittime": at(start - 2),
+            "dischtime": discharge,
+            "deathtime": discharge if died else "",
+            "hospital_expire_flag": int(died),
+        }
         self.tables["admissions"].append({**ids, **admission, **fields})
         unit = {"first_careunit": "MICU", "last_careunit": "MICU", "first_wardid": 5, "last_wardid": 5}
         times = {"intime": at(start), "outtime": at(start + hours), "los": f"{hours / 24:.4f}"}

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 import polars as pl
 import pytest
-
 from raw_mimic import T0, Hospital, at, charted
 
 HR, SPO2 = "Heart Rate", "Oxygen saturation"

@@ -1,9 +1,9 @@
 """How the compat modes clean one value: the faults of the published pipelines, most of which the demo does not exercise."""
 
 import pytest
+from raw_mimic import Hospital, charted
 
 from omnifuse.preprocess.mimic import values
-from raw_mimic import Hospital, charted
 
 CRR, DBP, FIO2, EYE = "Capillary refill rate", "Diastolic blood pressure", "Fraction inspired oxygen", "Glascow coma scale eye opening"
 GLUCOSE, HEIGHT, HR, SPO2 = "Glucose", "Height", "Heart Rate", "Oxygen saturation"
@@ -122,7 +122,9 @@ def test_what_pandas_does_not_read_as_missing_is_text(tmp_path):
         hospital.chart(ids, hour, 211, text)
     cohort = hospital.build(tmp_path, compat="mimic3-benchmarks")
     assert charted(cohort, HR) == list(enumerate(texts))
-    assert any(warning.startswith("5 values in words that the published discretiser refuses") for warning in cohort.json("audit.json")["warnings"])
+    assert any(
+        warning.startswith("5 values in words that the published discretiser refuses") for warning in cohort.json("audit.json")["warnings"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ from datetime import timedelta
 import numpy as np
 import polars as pl
 import pytest
+from raw_mimic import Hospital, at, charted, tokens
 
 from omnifuse.preprocess.mimic.variables import CATEGORIES, COLUMNS, CONTINUOUS, MASKS, STARTS, TOTAL, VARIABLES, VERBAL
-from raw_mimic import Hospital, at, charted, tokens
 
 HR, GLUCOSE = "Heart Rate", "Glucose"
 SCALE = ((220739, "To Speech"), (223901, "Obeys Commands"), (223900, "Confused"))

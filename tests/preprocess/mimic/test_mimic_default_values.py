@@ -1,10 +1,10 @@
 """The default mode's rules for one value, and what each of them counts on the real demos."""
 
 import pytest
+from raw_mimic import Hospital, charted
 
 from omnifuse.preprocess.mimic.build import build_cohort
 from omnifuse.preprocess.mimic.rules import TEXTS
-from raw_mimic import Hospital, charted
 
 CRR, DBP, FIO2, GLUCOSE = "Capillary refill rate", "Diastolic blood pressure", "Fraction inspired oxygen", "Glucose"
 EYE, MOTOR, VERBAL = (f"Glascow coma scale {part}" for part in ("eye opening", "motor response", "verbal response"))

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from raw_mimic import tokens
 
 from omnifuse.preprocess import store, tables
 from omnifuse.preprocess.mimic import cohort as stays_of
@@ -14,7 +15,6 @@ from omnifuse.preprocess.mimic.ledger import Ledger
 from omnifuse.preprocess.mimic.options import Options
 from omnifuse.preprocess.mimic.source import detect
 from omnifuse.preprocess.mimic.variables import CATEGORIES, COLUMNS, NORMAL_TEXT, VARIABLES
-from raw_mimic import tokens
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,9 @@ def _discretise(rows: list[dict], step: float, end: float) -> np.ndarray:
 def test_every_window_at_any_step_is_what_the_peers_discretiser_makes_of_it(cohort, mimic3demo, tmp_path, step):
     """A window that ends inside a bin: its rows are the full bins before it, then the tail."""
     tasks = ("mortality", "los_remaining")
-    made = cohort if step == 2 else build_cohort(mimic3demo, tmp_path / "c", Options(compat="mimic3-benchmarks", step_hours=step, tasks=tasks))
+    made = (
+        cohort if step == 2 else build_cohort(mimic3demo, tmp_path / "c", Options(compat="mimic3-benchmarks", step_hours=step, tasks=tasks))
+    )
     rows = made.table("events.parquet")
     for task, some in (("mortality", 3), ("los_remaining", 40)):
         samples = made.table(f"samples/{task}.parquet")
