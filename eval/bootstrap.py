@@ -19,8 +19,8 @@ from scipy.special import ndtr, ndtri
 
 RESAMPLES = 2000
 LEVEL = 0.95
-_BLOCK = 256
-_BLOCK_CELLS = 2**24  # at most so many weights at once: 128 MB
+_LEAST, _MOST = 32, 256  # draws at once: many for few patients, since each call costs; few for many, so that they stay in the cache
+_CACHE_CELLS, _MEMORY_CELLS = 2**18, 2**24  # weights: 2 MB where possible, 128 MB at most
 
 
 def outcome_strata(y_true, y_mask, patient, patients: int) -> np.ndarray:
@@ -65,7 +65,8 @@ class PatientBootstrap:
         groups = [np.flatnonzero(self.strata == value) for value in np.unique(self.strata)]
         # One stream a stratum, read draw by draw, so that the size of a block never changes what is drawn.
         streams = [np.random.default_rng(child) for child in np.random.SeedSequence(self.seed).spawn(len(groups))]
-        size = int(np.clip(_BLOCK_CELLS // max(len(self.strata), 1), 1, _BLOCK))
+        patients = max(len(self.strata), 1)
+        size = max(1, min(int(np.clip(_CACHE_CELLS // patients, _LEAST, _MOST)), _MEMORY_CELLS // patients))
         for start in range(0, self.resamples, size):
             width = min(size, self.resamples - start)
             counts = np.zeros((len(self.strata), width))
@@ -84,14 +85,16 @@ def interval(point: float, draws, level: float = LEVEL) -> tuple[float | None, f
         draws: [B] the figure on each draw; NaN marks an undefined one.
 
     Returns:
-        Low and high end; (None, None) where no draw is defined.
+        Low and high end. (None, None) where no draw is defined, or where nearly all of them lie on one side of the figure: their bias then
+        exceeds their spread, as with the AUPRC of labels that have a few positives a fold, and no interval can be had from them.
     """
     draws = np.asarray(draws, dtype=np.float64)
     kept = draws[~np.isnan(draws)]
     if len(kept) == 0:
         return None, None
     below = ((kept < point).sum() + 0.5 * (kept == point).sum()) / len(kept)
-    shift = ndtri(np.clip(below, 1 / (len(kept) + 1), 1 - 1 / (len(kept) + 1)))
-    half = -ndtri((1 - level) / 2)
+    if not (1 - level) / 2 <= below <= (1 + level) / 2:
+        return None, None
+    shift, half = ndtri(below), -ndtri((1 - level) / 2)
     low, high = np.quantile(kept, ndtr([2 * shift - half, 2 * shift + half]))
     return float(low), float(high)

@@ -34,6 +34,7 @@ DEFINITIONS = {
     "mean": "mean over the test folds; seeds of one fold are averaged first",
     "interval": "bias-corrected percentiles of draws of patients within outcome, the same for every model; without training variation",
     "perfect": "range in which 95% of the calibration errors would lie on these samples if every probability were right",
+    "no interval": "the draws lie to one side of the figure, because too few positives are in a fold: no interval can be had from them",
     "degenerate": "draws in which a fold or label lost all its positives or negatives; the figure is then that of the others",
 }
 

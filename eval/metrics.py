@@ -23,6 +23,7 @@ EPS = float(np.finfo(np.float64).eps)  # probabilities are kept this far from 0 
 # Higher is better, except for these.
 LOWER_IS_BETTER = ("brier", "log_loss", "ece", "ece_mass")
 BINARY = ("auroc", "auprc", "brier", "brier_skill", "log_loss", "ece", "ece_mass")
+RANKING = ("auroc", "auprc")
 CALIBRATION = ("ece", "ece_mass")  # of which no bootstrap interval is given (`bootstrap`)
 
 
@@ -67,18 +68,23 @@ class Scored:
         Returns:
             name -> [B] float64; NaN where the weighted samples lack positives or negatives.
         """
-        weights = np.ones((self.rows, 1)) if weights is None else np.asarray(weights)
-        total, positive, squared, surprise = self._sums @ weights  # [B] each
+        weights = np.ones((self.rows, 1)) if weights is None else np.asarray(weights, dtype=np.float64)
         with np.errstate(divide="ignore", invalid="ignore"):
-            values = self._rank(weights, only) if {"auroc", "auprc"} & set(only) else {}
-            prevalence = positive / total
-            values["brier"] = squared / total
-            values["brier_skill"] = 1 - values["brier"] / (prevalence * (1 - prevalence))
-            values["log_loss"] = surprise / total
-            for name in set(CALIBRATION) & set(only):
-                values[name] = np.abs(self._gaps[name] @ weights).sum(0) / total
-            defined = (positive > 0) & (positive < total)
-            return {name: np.where(defined, values[name], np.nan).astype(np.float64) for name in only}
+            values = self._rank(weights, only) if set(RANKING) & set(only) else {}
+            if set(only) - set(RANKING):
+                values |= self._average(weights, only)
+        return {name: values[name] for name in only}
+
+    def _average(self, weights, only) -> dict[str, np.ndarray]:
+        """What is a sum over samples: Brier, log loss, and the calibration errors bin by bin."""
+        total, positive, squared, surprise = self._sums @ weights  # [B] each
+        prevalence = positive / total
+        values = {"brier": squared / total, "log_loss": surprise / total}
+        values["brier_skill"] = 1 - values["brier"] / (prevalence * (1 - prevalence))
+        for name in set(CALIBRATION) & set(only):
+            values[name] = np.abs(self._gaps[name] @ weights).sum(0) / total
+        defined = (positive > 0) & (positive < total)
+        return {name: np.where(defined, value, np.nan) for name, value in values.items()}
 
     def null_ece(self, name: str, draws: int, generator: np.random.Generator) -> np.ndarray:
         """[draws] `ece` or `ece_mass` of perfectly calibrated probabilities on these samples; NaN where the label has no value."""
@@ -87,20 +93,25 @@ class Scored:
         return calibration.null_ece(self._score, self._edges[name], draws, generator)
 
     def _rank(self, weights, only) -> dict[str, np.ndarray]:
-        positive = (self._positive @ weights).astype(np.float64)  # [K, B], K distinct scores that a positive has, highest first
-        negative = (self._negative @ weights).astype(np.float64)  # [K + 1, B], negatives from just below the score before down to this one
-        above = np.cumsum(negative, axis=0)  # [K + 1, B], false positives at each threshold
+        """The running sums over the sorted samples; arrays are reused, since memory is what these passes wait for."""
+        positive = self._positive @ weights  # [K, B], K distinct scores that a positive has, highest first
+        above = self._negative @ weights  # [K + 1, B], negatives from just below the score before down to this one
+        np.cumsum(above, axis=0, out=above)  # false positives at each threshold
+        positives, negatives = positive.sum(0), above[-1].copy()
         values = {}
         if "auroc" in only:
             lost = np.einsum("kb,kb->b", positive, above[:-1])
             if len(self._tied_at):
                 lost -= 0.5 * np.einsum("kb,kb->b", positive[self._tied_at], self._tied @ weights)
-            values["auroc"] = 1 - lost / (positive.sum(0) * above[-1])
+            values["auroc"] = 1 - lost / (positives * negatives)
         if "auprc" in only:
             true = np.cumsum(positive, axis=0)
-            share = np.divide(true, true + above[:-1], out=np.zeros_like(true), where=true > 0)  # precision at each threshold
-            values["auprc"] = np.einsum("kb,kb->b", positive, share) / true[-1] if len(true) else np.full(weights.shape[1], np.nan)
-        return values
+            flagged = np.add(above[:-1], true, out=above[:-1])
+            np.maximum(flagged, np.finfo(np.float64).tiny, out=flagged)  # 0 / 0 where nobody drawn scores so high: adds nothing
+            precision = np.divide(true, flagged, out=true)
+            values["auprc"] = np.einsum("kb,kb->b", positive, precision) / positives
+        defined = (positives > 0) & (negatives > 0)
+        return {name: np.where(defined, value, np.nan) for name, value in values.items()}
 
 
 def _ranking(y, score, row, rows: int):
@@ -126,7 +137,7 @@ def _ranking(y, score, row, rows: int):
 
 
 def _sum_matrix(where, row, height: int, rows: int) -> sparse.csr_array:
-    return sparse.coo_array((np.ones(len(row), dtype=np.float32), (where, row)), shape=(height, rows)).tocsr()
+    return sparse.coo_array((np.ones(len(row)), (where, row)), shape=(height, rows)).tocsr()
 
 
 def _surprise(y, score) -> np.ndarray:

@@ -85,7 +85,7 @@ def _cell(entry: dict[str, Any]) -> dict[str, str]:
             "below": f"({wording.number(entry['perfect_low'])}–{wording.number(entry['perfect_high'])})",
         }
     low, high = entry.get("low"), entry.get("high")
-    below = "" if low is None else f"{wording.number(low)}{' to ' if low < 0 else '–'}{wording.number(high)}"
+    below = "no interval" if low is None else f"{wording.number(low)}{' to ' if low < 0 else '–'}{wording.number(high)}"
     return {"value": wording.number(entry["value"]), "below": below}
 
 

@@ -73,9 +73,9 @@ def mode_warnings(mode: CompatMode | DefaultMode, ledger: Ledger, options: Optio
         told.append(f"{mode.stopped_peer:,} texts at which the published pipeline stops without an error: null here")
     if unread := ledger.rules["unreadable for the discretiser"]:
         told.append(f"{unread:,} values in words that the published discretiser refuses: in events.parquet, not in the series")
-    if mode.numbers_only:
+    if mode.wordless.left:
         told.append(
-            f"{mode.numbers_only:,} patients have values in numbers only: the published pipeline reads theirs by rules not imitated here"
+            f"{mode.wordless.left:,} patients have values in numbers only: the published pipeline reads theirs by rules not imitated here"
         )
     if options.compat == MEDFUSE:
         told.append("capillary refill and the coma scale total are not mapped in MIMIC-IV: never observed")

@@ -26,6 +26,7 @@ from omnifuse.preprocess import tables
 from omnifuse.preprocess.mimic import values
 from omnifuse.preprocess.mimic.events import BASE_COLUMNS
 from omnifuse.preprocess.mimic.ledger import Ledger
+from omnifuse.preprocess.mimic.source import EVENT_TABLES
 from omnifuse.preprocess.mimic.variables import (
     CRR,
     DBP,
@@ -43,6 +44,7 @@ from omnifuse.preprocess.mimic.variables import (
     WEIGHT,
     items,
 )
+from omnifuse.preprocess.mimic.wordless import Wordless
 from omnifuse.preprocess.tables import Column
 
 _NORMAL_REFILL = ("Normal <3 secs", "Brisk")
@@ -59,13 +61,8 @@ class CompatMode:
         self._labels = {word: labels.filter(pl.col("label").str.contains(word, literal=True))["itemid"] for word in ("oz", "lb", "in")}
         self.left_out: dict[int, str] = {}
         self.refusal = ""
-        self._patients, self._admissions = _Patients(stays["patient_id"]), stays["hadm_id"]
+        self.wordless = Wordless(stays)
         self.stopped_peer = 0
-
-    @property
-    def numbers_only(self) -> int:
-        """Patients with no value in words. The peer reads theirs as numbers, which changes them; we do not."""
-        return self._patients.left
 
     def columns(self, table: str) -> tuple[Column, ...]:
         return (*BASE_COLUMNS[table], Column("valueuom", pl.String)) if self.units else BASE_COLUMNS[table]
@@ -77,40 +74,35 @@ class CompatMode:
         return None
 
     def watch_all(self, frame: pl.DataFrame, wanted: pl.DataFrame) -> None:
-        """Looks for words among the values of each patient: first in the coma scales, where nearly all have some."""
-        if not self.numbers_only:
-            return
-        scales = wanted[np.flatnonzero(_IN_WORDS[wanted["variable"].to_numpy()])]
-        for rows in (scales, frame):
-            pending = np.flatnonzero(self._patients.without_words(rows["subject_id"]))
-            if pending.size:
-                self._cross_off(rows.select("subject_id", "hadm_id", "value")[pending])
-
-    def _cross_off(self, rows: pl.DataFrame) -> None:
-        rows = rows.filter(pl.col("hadm_id").is_in(self._admissions.implode()) & ~pl.col("value").is_in(values.NA_TEXTS))
-        self._patients.cross_off(rows.filter(pl.col("value").cast(pl.Float64, strict=False).is_null())["subject_id"])
+        if self.wordless.left:
+            self.wordless.look(frame, np.flatnonzero(_IN_WORDS[wanted["variable"].to_numpy()]), wanted)
 
     def clean(self, frame: pl.DataFrame, table: str, path: Path, ledger: Ledger) -> pl.DataFrame:
         """Columns: stay uint32, time int64 (microseconds), variable uint8, table uint8, number float64 or text."""
-        present = frame.filter(~pl.col("value").is_in(values.NA_TEXTS) & pl.col("value").is_not_null())
-        ledger.drop(table, "no value", frame.height - present.height)
-        number, text = self._values(present)
-        keep = np.flatnonzero(~np.isnan(number) | text.is_not_null().to_numpy())
-        ledger.drop(table, "value not readable", present.height - keep.size)
-        kept = tables.parse_datetime(present[keep], "charttime", path)
-        timed = kept.with_columns(number=pl.Series(number[keep], nan_to_null=True), text=text.gather(keep)).drop_nulls("charttime")
-        ledger.drop(table, "no charttime", kept.height - timed.height)
-        return timed.select(
+        absent = (frame["value"].is_null() | frame["value"].is_in(values.NA_TEXTS)).to_numpy()
+        number, text = self._values(frame, absent)
+        readable = ~np.isnan(number) | text.is_not_null().to_numpy()
+        untimed = frame["charttime"].is_null().to_numpy()
+        ledger.drop(table, "no value", np.count_nonzero(absent))
+        ledger.drop(table, "value not readable", np.count_nonzero(~absent & ~readable))
+        ledger.drop(table, "no charttime", np.count_nonzero(~absent & readable & untimed))
+        keep = np.flatnonzero(~absent & readable & ~untimed)
+        kept = tables.parse_datetime(frame.select("stay", "charttime", "variable", "row")[keep], "charttime", path)
+        return kept.select(
             "stay",
             pl.col("charttime").dt.epoch("us").alias("time"),
             "variable",
-            pl.lit(0 if table == "chartevents" else 1, pl.UInt8).alias("table"),
-            "number",
-            "text",
+            pl.lit(EVENT_TABLES.index(table), pl.UInt8).alias("table"),
+            pl.Series("number", number[keep], nan_to_null=True),
+            text.gather(keep).alias("text"),
         )
 
-    def _values(self, frame: pl.DataFrame) -> tuple[np.ndarray, pl.Series]:
-        """The cleaned values: [n] numbers, NaN for null, and texts of the variables that are not cleaned."""
+    def _values(self, frame: pl.DataFrame, absent: np.ndarray) -> tuple[np.ndarray, pl.Series]:
+        """The cleaned values: [n] numbers, NaN for null, and texts of the variables that are not cleaned.
+
+        Args:
+            absent: [n] bool, what the peer reads as missing.
+        """
         variable, value = frame["variable"].to_numpy(), frame["value"]
         is_plain, number, numeric = values.plain(value), values.cast(value), _NUMERIC[variable]
         number[~numeric] = np.nan
@@ -118,7 +110,7 @@ class CompatMode:
         for code in np.unique(variable[odd]).tolist():
             rows = odd[variable[odd] == code]
             number[rows] = values.each(value.gather(rows), _PARSERS[code])
-            self.stopped_peer += int(np.isnan(number[rows]).sum()) if code in _STOPS_THE_PEER else 0
+            self.stopped_peer += np.count_nonzero(np.isnan(number[rows]) & ~absent[rows]) if code in _STOPS_THE_PEER else 0
         for code in (FIO2, SPO2, TEMPERATURE, WEIGHT, HEIGHT):
             rows = np.flatnonzero(variable == code)
             if rows.size:
@@ -153,25 +145,6 @@ class CompatMode:
 
 def _refill(text: str) -> float:
     return 0.0 if text in _NORMAL_REFILL else 1.0 if text in _SLOW_REFILL else float("nan")
-
-
-class _Patients:
-    """Which patients have no value in words yet, by a table of their ids."""
-
-    def __init__(self, patients: pl.Series):
-        self._pending = np.zeros(int(patients.max()) + 2, dtype=bool)
-        self._pending[patients.to_numpy()] = True
-        self.left = int(self._pending.sum())
-
-    def without_words(self, patients: pl.Series) -> np.ndarray:
-        """[n] bool."""
-        return self._pending[np.clip(patients.to_numpy(), -1, self._pending.size - 1)]
-
-    def cross_off(self, patients: pl.Series) -> None:
-        known = patients.to_numpy()
-        if self._pending[known].any():
-            self._pending[known] = False
-            self.left = int(self._pending.sum())
 
 
 # How the text of each cleaned variable becomes a number; the others stay text.

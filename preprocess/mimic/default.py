@@ -14,7 +14,7 @@ from omnifuse.preprocess.mimic.events import BASE_COLUMNS
 from omnifuse.preprocess.mimic.ledger import Ledger
 from omnifuse.preprocess.mimic.rules import COMFORT, ETT, NEW_CRR, SCORES, SPECIMEN
 from omnifuse.preprocess.mimic.source import EVENT_TABLES
-from omnifuse.preprocess.mimic.variables import CRR, DBP, FIO2, HEIGHT, PH, SBP, SPO2, TEMPERATURE, VARIABLES, VERBAL, WEIGHT, ranges
+from omnifuse.preprocess.mimic.variables import CRR, DBP, FIO2, HEIGHT, SBP, SPO2, TEMPERATURE, VARIABLES, VERBAL, WEIGHT, ranges
 from omnifuse.preprocess.tables import Column
 
 # What an item is charted in, where its unit is not told.
@@ -81,10 +81,11 @@ class DefaultMode:
 
     def watch_wanted(self, frame: pl.DataFrame, path: Path) -> None:
         """Notes when comfort care was ordered, of any stay: the rule counts those that are not kept too."""
-        orders = frame.filter(pl.col("variable") == COMFORT)
-        orders = orders.filter(pl.col("value").str.to_lowercase().str.contains("comfort|^cmo$"))
-        if orders.height:
-            self._comfort.append(self._timed(orders, path).select("stay_id", "known").drop_nulls())
+        orders = np.flatnonzero(frame["variable"].to_numpy() == COMFORT)
+        orders = orders[values.each(frame["value"].gather(orders), _is_comfort) == 1]
+        if orders.size:
+            times = [name for name in ("stay_id", "charttime", "storetime", "row") if name in frame.columns]
+            self._comfort.append(self._timed(frame.select(times)[orders], path).select("stay_id", "known").drop_nulls())
 
     def watch_all(self, frame: pl.DataFrame, wanted: pl.DataFrame) -> None:
         return None
@@ -112,16 +113,18 @@ class DefaultMode:
         self._within_ranges(number, variable, lost, ledger)
         lost.tell(table, ledger)
         keep = np.flatnonzero(lost.codes == 0)
-        kept = self._timed(frame[keep].with_columns(pl.Series("variable", variable[keep]), pl.Series("number", number[keep])), path)
-        ledger.change("known-at", ((kept["known"] > kept["charttime"]) & (kept["variable"] != SPECIMEN)).sum())
-        specimen = pl.col("specimen_id") if "specimen_id" in kept.columns else pl.lit(None, pl.Int64)
+        columns = [name for name in ("stay", "charttime", "storetime", "specimen_id", "row") if name in frame.columns]
+        kept = self._timed(frame.select(columns)[keep], path)
+        variable = variable[keep]
+        ledger.change("known-at", ((kept["known"] > kept["charttime"]).to_numpy() & (variable != SPECIMEN)).sum())
+        specimen = pl.col("specimen_id") if "specimen_id" in columns else pl.lit(None, pl.Int64)
         return kept.select(
             "stay",
             pl.col("charttime").dt.epoch("us").alias("time"),
             pl.col("known").dt.epoch("us"),
-            "variable",
+            pl.Series("variable", variable),
             pl.lit(EVENT_TABLES.index(table), pl.UInt8).alias("table"),
-            "number",
+            pl.Series("number", number[keep]),
             specimen.alias("specimen"),
         )
 
@@ -134,16 +137,18 @@ class DefaultMode:
 
     def _within_ranges(self, number: np.ndarray, variable: np.ndarray, lost: _Lost, ledger: Ledger) -> None:
         """Drops outliers and sets the rest of the implausible to the valid bound, in place."""
-        code = np.minimum(variable, PH)
-        here = _IS_NUMBER[variable] & (lost.codes == 0)
+        rows = np.flatnonzero(_IS_NUMBER[variable] & (lost.codes == 0))
+        code, value = variable[rows], number[rows]
         low, valid_low, valid_high, high = self._ranges[:, code]
-        outlier = here & ((number < low) | (number > high) | ((number == 0) & np.isin(variable, _NEVER_ZERO)))
-        lost.add(outlier, "outside the outlier bounds")
-        bounded = np.clip(number, valid_low, valid_high)
-        clipped = here & ~outlier & (bounded != number)
-        number[clipped] = bounded[clipped]
-        for counter, rows in ((ledger.nulled, outlier), (ledger.clipped, clipped)):
-            found, counts = np.unique(variable[rows], return_counts=True)
+        outlier = (value < low) | (value > high) | ((value == 0) & np.isin(code, _NEVER_ZERO))
+        bounded = np.clip(value, valid_low, valid_high)
+        clipped = ~outlier & (bounded != value)
+        number[rows[clipped]] = bounded[clipped]
+        out = np.zeros(number.size, dtype=bool)
+        out[rows[outlier]] = True
+        lost.add(out, "outside the outlier bounds")
+        for counter, some in ((ledger.nulled, outlier), (ledger.clipped, clipped)):
+            found, counts = np.unique(code[some], return_counts=True)
             counter.update(dict(zip(found.tolist(), counts.tolist())))
         ledger.change("ranges", outlier.sum() + clipped.sum())
 
@@ -171,14 +176,19 @@ def _arterial(value: pl.Series) -> np.ndarray:
     return (value.str.to_uppercase().str.strip_chars(" .") == "ART").fill_null(False).cast(pl.Float64).to_numpy()
 
 
+def _is_comfort(text: str) -> float:
+    """1 for an order of comfort care."""
+    text = text.lower()
+    return float("comfort" in text or text.strip() == "cmo")
+
+
 def _count_scores(frame: pl.DataFrame, number: np.ndarray, lost: _Lost, ledger: Ledger) -> None:
     """What gcs-none, gcs-texts and gcs-ett changed."""
-    alive = lost.codes == 0
-    metavision = frame["itemid"].is_in(rules.METAVISION).to_numpy() & alive
-    eyes = np.flatnonzero(metavision & (frame["itemid"] == rules.METAVISION_EYE).to_numpy())
-    ledger.change("gcs-texts", metavision.sum())
+    item, alive = frame["itemid"].to_numpy(), lost.codes == 0
+    eyes = np.flatnonzero(alive & (item == rules.METAVISION_EYE))
+    ledger.change("gcs-texts", np.count_nonzero(alive & np.isin(item, rules.METAVISION)))
     ledger.change("gcs-none", (frame["value"].gather(eyes).str.to_lowercase() == "none").sum())
-    ledger.change("gcs-ett", (alive & (frame["variable"] == VERBAL).to_numpy() & (number == ETT)).sum())
+    ledger.change("gcs-ett", np.count_nonzero(alive & (frame["variable"].to_numpy() == VERBAL) & (number == ETT)))
 
 
 def _as_fraction(number: np.ndarray, frame: pl.DataFrame, variable: np.ndarray, lost: _Lost, ledger: Ledger) -> None:

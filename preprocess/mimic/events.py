@@ -78,6 +78,7 @@ class Items:
         self.itemids, self.codes = items["itemid"].to_numpy(), items["variable"].to_numpy()
         self._places = np.full(int(self.itemids.max()) + 2, NOT_USED, dtype=np.uint8)
         self._places[self.itemids] = np.arange(self.itemids.size)
+        self.met = np.zeros(NOT_USED, dtype=np.int64)  # rows of each place
         self.code_of_place = np.append(self.codes, np.full(256 - self.codes.size, NOT_USED, dtype=np.uint8))
 
     def places(self, itemids: pl.Series) -> np.ndarray:
@@ -101,26 +102,30 @@ def collect(
     Args:
         stays: kept stays in the order of the scratch's index.
     """
-    keys = stay_keys(stays)
+    keys = StayKeys(stays)
     for table in EVENT_TABLES:
         items = Items(mode.items.filter(pl.col("table") == table))
         path = source.files[table]
-        chunks = tables.stream(path, list(mode.columns(table)), on_bad_row=on_bad_row, max_bad=max_bad, progress=progress, with_row=True)
+        numbered = on_bad_row == "skip"  # else the place of a row tells its number
+        chunks = tables.stream(
+            path, list(mode.columns(table)), on_bad_row=on_bad_row, max_bad=max_bad, progress=progress, with_row=numbered
+        )
         ledger.rows[table] = bad = 0
         batch: list[pl.DataFrame] = []
         for chunk in chunks:
             ledger.rows[table] += chunk.frame.height + chunk.bad - bad
             ledger.drop(table, "bad row", chunk.bad - bad)
             bad = chunk.bad
-            batch.append(_wanted(chunk.frame, items, mode, table, ledger))
+            batch.append(_wanted(chunk, items, mode, table, ledger))
             mode.watch_all(chunk.frame, batch[-1])
             if sum(frame.height for frame in batch) >= BATCH_ROWS:
                 _keep(batch, keys, mode, scratch, table, path, ledger)
         _keep(batch, keys, mode, scratch, table, path, ledger)
+        _tell_items(items, mode, table, ledger)
     scratch.flush()
 
 
-def _keep(batch: list[pl.DataFrame], keys: pl.DataFrame, mode: Mode, scratch: Scratch, table: str, path: Path, ledger: Ledger) -> None:
+def _keep(batch: list[pl.DataFrame], keys: StayKeys, mode: Mode, scratch: Scratch, table: str, path: Path, ledger: Ledger) -> None:
     """Finds the stays of the wanted rows of some chunks, cleans them, and empties the batch."""
     if batch:
         wanted = pl.concat(batch)
@@ -129,44 +134,55 @@ def _keep(batch: list[pl.DataFrame], keys: pl.DataFrame, mode: Mode, scratch: Sc
         scratch.append(mode.clean(in_kept_stays(wanted, keys, table, ledger), table, path, ledger))
 
 
-def _wanted(frame: pl.DataFrame, items: Items, mode: Mode, table: str, ledger: Ledger) -> pl.DataFrame:
-    """The rows of items that are read, with the code of each as `variable`."""
+def _wanted(chunk: tables.Chunk, items: Items, mode: Mode, table: str, ledger: Ledger) -> pl.DataFrame:
+    """The rows of items that are read, with the code of each as `variable`, and the number of the row in the file."""
+    frame = chunk.frame
     places = items.places(frame["itemid"])
     refused = mode.refused(frame)
     if refused is not None:
         places[refused] = NOT_USED
         ledger.drop(table, f"left out by rule {mode.refusal}", refused.sum())
         ledger.change(mode.refusal, refused.sum())
-    counts = np.bincount(places[places != NOT_USED], minlength=NOT_USED)[: items.codes.size]
-    ledger.drop(table, "item not used", frame.height - counts.sum() - (0 if refused is None else refused.sum()))
-    for item, code, count in zip(items.itemids.tolist(), items.codes.tolist(), counts.tolist()):
+    met = places[places != NOT_USED]
+    items.met += np.bincount(met, minlength=NOT_USED)
+    ledger.drop(table, "item not used", frame.height - met.size - (0 if refused is None else refused.sum()))
+    codes = items.code_of_place[places]
+    used = codes < LEFT_OUT
+    found = [pl.Series("variable", codes[used])]
+    if "row" not in frame.columns:
+        found.append(pl.Series("row", chunk.first_row + np.flatnonzero(used)))
+    return frame.filter(pl.Series(used)).hstack(found)
+
+
+def _tell_items(items: Items, mode: Mode, table: str, ledger: Ledger) -> None:
+    """Rows of each item, and those that a rule leaves out."""
+    for item, code, count in zip(items.itemids.tolist(), items.codes.tolist(), items.met.tolist()):
         ledger.items[item] += count
         if rule := mode.left_out.get(code):
             ledger.drop(table, f"left out by rule {rule}", count)
             ledger.change(rule, count)
-    codes = items.code_of_place[places]
-    used = codes < LEFT_OUT
-    return frame.filter(pl.Series(used)).with_columns(pl.Series("variable", codes[used]))
 
 
-def stay_keys(stays: pl.DataFrame) -> pl.DataFrame:
-    """hadm_id, kept_stay, kept_subject and `stay`, the index of the stay: one row a kept stay, and each admission has one."""
-    index = pl.int_range(pl.len(), dtype=pl.UInt32).alias("stay")
-    return stays.select("hadm_id", index, kept_stay="stay_id", kept_subject="patient_id")
+class StayKeys:
+    """Kept stays by admission, of which each has one. The index of a stay is its place in `stays`."""
+
+    def __init__(self, stays: pl.DataFrame):
+        self.index = np.argsort(stays["hadm_id"].to_numpy())
+        self.admission, self.subject, self.stay = (stays[name].to_numpy()[self.index] for name in ("hadm_id", "patient_id", "stay_id"))
 
 
-def in_kept_stays(frame: pl.DataFrame, keys: pl.DataFrame, table: str, ledger: Ledger) -> pl.DataFrame:
-    """Rows that belong to a kept stay, with its index `stay`.
-
-    Args:
-        keys: of `stay_keys`.
-    """
-    stated = frame.filter(pl.col("hadm_id").is_not_null())
-    ledger.drop(table, "no admission id", frame.height - stated.height)
-    found = stated.join(keys, on="hadm_id", how="inner", maintain_order="left").filter(pl.col("subject_id") == pl.col("kept_subject"))
-    ledger.drop(table, "admission of no kept stay", stated.height - found.height)
+def in_kept_stays(frame: pl.DataFrame, keys: StayKeys, table: str, ledger: Ledger) -> pl.DataFrame:
+    """Rows that belong to a kept stay, with its index `stay`."""
+    admission = frame["hadm_id"].fill_null(-1).to_numpy()
+    at = np.minimum(np.searchsorted(keys.admission, admission), keys.admission.size - 1)
+    stated = admission != -1
+    known = stated & (keys.admission[at] == admission) & (keys.subject[at] == frame["subject_id"].to_numpy())
+    own = known
     if "stay_id" in frame.columns:
-        own = found.filter(pl.col("stay_id").is_null() | (pl.col("stay_id") == pl.col("kept_stay")))
-        ledger.drop(table, "another stay of the admission", found.height - own.height)
-        found = own
-    return found.drop("kept_stay", "kept_subject")
+        stay = frame["stay_id"].fill_null(-1).to_numpy()
+        own = known & ((stay == -1) | (stay == keys.stay[at]))
+    ledger.drop(table, "no admission id", np.count_nonzero(~stated))
+    ledger.drop(table, "admission of no kept stay", np.count_nonzero(stated & ~known))
+    ledger.drop(table, "another stay of the admission", np.count_nonzero(known & ~own))
+    rows = np.flatnonzero(own)
+    return frame[rows].hstack([pl.Series("stay", keys.index[at[rows]].astype(np.uint32))])

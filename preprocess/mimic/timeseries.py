@@ -14,7 +14,8 @@ import polars as pl
 from omnifuse.preprocess.mimic.grid import Grid, hours_since
 from omnifuse.preprocess.mimic.variables import CATEGORIES, COLUMNS, MASKS, NORMAL, STARTS, VARIABLES
 
-NO_SCORE = -1.0  # observed, but no category: a coma scale total cannot be told while the patient is intubated
+NO_SCORE = -1.0  # in place of a category that cannot be told: the coma scale's total while the patient is intubated
+_IN_CATEGORIES = np.array([bool(CATEGORIES[name]) for name in VARIABLES])
 
 
 @dataclass
@@ -95,7 +96,7 @@ class Tokens:
         last = np.where((upper > 0)[:, None], self._last[np.maximum(upper, 1) - 1], -1)  # [n, 17]
         known = last >= self._first[stay][:, None]
         values = np.where(known, np.take_along_axis(self.episodes.values, np.maximum(last, 0), axis=0), NORMAL)
-        return values, (last >= lower[:, None]) & known & (values != NO_SCORE)
+        return values, (last >= lower[:, None]) & known & ~(_IN_CATEGORIES & (values == NO_SCORE))
 
 
 def _first_inside(episodes: Episodes, inside: np.ndarray, stays: int) -> np.ndarray:

@@ -58,9 +58,9 @@ class Writer:
         else:
             episodes = default_episodes(events, stays, start, self._ledger, lookback_hours=self._options.lookback_hours)
         self._events.append(episodes.frame(stays["stay_id"]))
-        for code in range(17):
-            rows = np.flatnonzero(episodes.values[:, code] >= 0)
-            self._ledger.stays[code] += np.unique(episodes.stay[rows]).size
+        for code, texts in enumerate(episodes.texts):
+            charted = episodes.stay[texts.is_not_null().to_numpy()]
+            self._ledger.stays[code] += int(charted.size and 1 + np.count_nonzero(charted[1:] != charted[:-1]))
         end = np.minimum(stays["los_hours"].to_numpy().astype(np.float64), self._window)
         tokens = Tokens(episodes, self._grid, end)
         begin = self._ehr.rows + np.cumsum(tokens.lengths) - tokens.lengths

@@ -24,25 +24,20 @@ NOT_FINITE = "is no finite number"
 EMPTY = "is empty"
 
 
-def parse(blocks: Sequence[Block], layout: Layout, most: int) -> list[Parsed]:
-    """Parses blocks that follow one another, together if all are sound, else one by one.
+def parse(block: Block, layout: Layout, most: int) -> Parsed:
+    """Parses whole records.
 
     Args:
-        most: how many bad records may be left out of a block; one more is looked for.
+        most: how many bad records may be left out; one more is looked for.
     """
-    sound = _parse_sound([block.text for block in blocks], layout)
-    if sound is not None:
-        return [sound]
-    return [_parse_sound([block.text], layout) or _Inspection(block, layout).parse(most) for block in blocks]
-
-
-def _parse_sound(texts: Sequence[Text], layout: Layout) -> Parsed | None:
-    counts = [_count_records(text, layout.width) for text in texts]
-    if None in counts or not all(_is_utf8(text) for text in texts):
-        return None
-    doubled = any((np.diff(text.quotes) == 1).any() for text in texts)
-    frame = _read([text.data for text in texts], layout, sum(counts), doubled)
-    return None if frame is None else Parsed(sum(counts), frame)
+    text = block.text
+    count = _count_records(text, layout.width)
+    if count is not None and _is_utf8(text):
+        doubled = bool((np.diff(text.quotes) == 1).any())
+        frame = _read(text.data, layout, count, doubled)
+        if frame is not None:
+            return Parsed(count, frame)
+    return _Inspection(text, block.offset, layout).parse(most)
 
 
 def _count_records(text: Text, width: int) -> int | None:
@@ -82,15 +77,15 @@ def _is_utf8(text: Text) -> bool:
         return False
 
 
-def _scan(data: Sequence[bytes], layout: Layout, selection: Sequence[pl.Expr]) -> pl.DataFrame | None:
+def _scan(data: bytes, layout: Layout, selection: Sequence[pl.Expr]) -> pl.DataFrame | None:
     try:
-        scan = pl.scan_csv(list(data), has_header=False, schema=layout.schema)
+        scan = pl.scan_csv(data, has_header=False, schema=layout.schema)
         return scan.select(selection).collect(engine="in-memory")
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         return None
 
 
-def _read(data: Sequence[bytes], layout: Layout, count: int, doubled: bool = True) -> pl.DataFrame | None:
+def _read(data: bytes, layout: Layout, count: int, doubled: bool = True) -> pl.DataFrame | None:
     """The asked columns, or None where any value is bad."""
     frame = _scan(data, layout, layout.selection)
     if frame is None or frame.height != count:
@@ -118,8 +113,8 @@ def _fault_of_values(values: pl.Series, column: Column) -> str | None:
 class _Inspection:
     """The long way, for a block that holds a bad record."""
 
-    def __init__(self, block: Block, layout: Layout):
-        self._data, self._quotes, self._offset, self._layout = block.text.data, block.text.quotes, block.offset, layout
+    def __init__(self, text: Text, offset: int, layout: Layout):
+        self._data, self._quotes, self._offset, self._layout = text.data, text.quotes, offset, layout
         self._ends = self._outside(self._positions(b"\n"))
         self._starts = np.concatenate([[0], self._ends[:-1] + 1])
         separators = self._outside(self._positions(b","))
@@ -204,13 +199,13 @@ class _Inspection:
         # Neighbours are cut out together.
         breaks = np.flatnonzero(np.diff(records) != 1) + 1
         runs = zip(self._starts[records[np.r_[0, breaks]]].tolist(), self._ends[records[np.r_[breaks - 1, len(records) - 1]]].tolist())
-        return _read([b"".join(self._data[start : end + 1] for start, end in runs)], self._layout, len(records))
+        return _read(b"".join(self._data[start : end + 1] for start, end in runs), self._layout, len(records))
 
     def _fault_of(self, record: int) -> Fault:
         """Which column does not parse."""
         data = self._data[self._starts[record] : self._ends[record] + 1]
         for column, place in self._layout.present:
-            frame = _scan([data], self._layout, [pl.col(str(place)).alias(column.name)])
+            frame = _scan(data, self._layout, [pl.col(str(place)).alias(column.name)])
             reason = NOT_OF_TYPE[column.dtype] if frame is None else _fault_of_values(frame[column.name], column)
             if reason is not None:
                 return Fault(record, reason, column.name)

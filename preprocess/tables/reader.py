@@ -30,8 +30,7 @@ from omnifuse.preprocess.tables.parsed import Fault, Parsed
 from omnifuse.preprocess.tables.records import OPEN_QUOTE, BadLine, Block, Records
 from omnifuse.preprocess.tables.source import open_text
 
-# Text is cut into blocks that stay in the processor's cache, and parsed some blocks at a time: each call of the parser costs a millisecond.
-CHUNK_BYTES, BLOCKS = 1 << 23, 8
+CHUNK_BYTES = 1 << 23
 # Parsing takes about four times as long as inflating: more parsers than that would wait.
 PARSERS = max(1, min(4, os.cpu_count() or 1))
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -127,43 +126,22 @@ def _csv_blocks(path: Path, columns: Sequence[Column], most: int, chunk_bytes: i
     """Blocks in order, and the bytes of the file that each one took."""
     position = 0
     with open_text(path, encoding) as source:
-        records = Records(source, path, max(1, chunk_bytes // BLOCKS))
+        records = Records(source, path, chunk_bytes)
         layout = locate(split_header(records.header(), path), columns, path)
-        work = lambda items: (_parse(items, layout, most), items[-1].position)
-        with contextlib.closing(_ahead(_batches(records), work)) as results:
-            for (blocks, reached), is_last in results:
-                for parsed in blocks[:-1]:
-                    yield _unless_last(parsed, lambda: False), 0
-                yield _unless_last(blocks[-1], is_last), reached - position
+        work = lambda item: (_parsed(item, layout, most), item.position)
+        with contextlib.closing(_ahead(records, work)) as results:
+            for (parsed, reached), is_last in results:
+                if parsed.faults and parsed.faults[-1].short and not (parsed.faults[-1].record == parsed.records - 1 and is_last()):
+                    parsed = dataclasses.replace(parsed, faults=tuple(dataclasses.replace(fault, short=False) for fault in parsed.faults))
+                yield parsed, reached - position
                 position = reached
 
 
-def _unless_last(parsed: Parsed, is_last: Callable[[], bool]) -> Parsed:
-    """Only the last record of a file tells, by being short, that the file was cut off."""
-    last = parsed.faults[-1] if parsed.faults else None
-    if last is None or not last.short or (last.record == parsed.records - 1 and is_last()):
-        return parsed
-    return dataclasses.replace(parsed, faults=tuple(dataclasses.replace(fault, short=False) for fault in parsed.faults))
-
-
-def _batches(items: Iterable[Block | BadLine]) -> Iterator[list[Block] | list[BadLine]]:
-    """Blocks by the BLOCKS, a bad line by itself."""
-    batch: list = []
-    for item in items:
-        if batch and (len(batch) == BLOCKS or isinstance(item, BadLine) or isinstance(batch[0], BadLine)):
-            yield batch
-            batch = []
-        batch.append(item)
-    if batch:
-        yield batch
-
-
-def _parse(items: list[Block] | list[BadLine], layout: Layout, most: int) -> list[Parsed]:
-    if isinstance(items[0], Block):
-        return parse(items, layout, most)
-    line = items[0]
-    fault = Fault(0, line.reason, short=line.reason == OPEN_QUOTE, fatal=line.fatal)
-    return [Parsed(1, layout.empty, np.empty(0, np.int64), (fault,))]
+def _parsed(item: Block | BadLine, layout: Layout, most: int) -> Parsed:
+    if isinstance(item, Block):
+        return parse(item, layout, most)
+    fault = Fault(0, item.reason, short=item.reason == OPEN_QUOTE, fatal=item.fatal)
+    return Parsed(1, layout.empty, np.empty(0, np.int64), (fault,))
 
 
 def _ahead(items: Iterable[Any], work: Callable[[Any], Any]) -> Iterator[tuple[Any, Callable[[], bool]]]:

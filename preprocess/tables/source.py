@@ -20,7 +20,7 @@ from isal import igzip, isal_zlib
 from omnifuse.preprocess.schema import ConfigError, InputError
 
 GZIP = b"\x1f\x8b"
-PIECE_BYTES = 1 << 20  # stays in the processor's cache
+PIECE_BYTES = 1 << 18  # stays in the processor's cache
 # Real tables inflate 8 to 12 times; gzip's limit is 1032 times. Judged over windows of the text, so that a bomb behind a table is seen too.
 BOMB_RATIO = 200
 BOMB_WINDOW = 1 << 28

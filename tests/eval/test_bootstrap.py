@@ -31,7 +31,7 @@ def test_counts_are_those_of_drawing_with_replacement():
 def test_draws_depend_on_the_seed_alone(monkeypatch):
     strata = np.array([0] * 30 + [1] * 9)
     reference = weights(strata, 500)
-    monkeypatch.setattr(bootstrap, "_BLOCK", 7)
+    monkeypatch.setattr(bootstrap, "_MEMORY_CELLS", 7 * len(strata))
     np.testing.assert_array_equal(weights(strata, 500), reference)
     np.testing.assert_array_equal(weights(strata, 100), reference[:, :100])
     assert (weights(strata, 500, seed=1) != reference).any()
@@ -61,3 +61,9 @@ def test_interval_is_that_of_bias_corrected_percentiles():
 def test_undefined_draws_are_left_out():
     assert interval(0.5, [np.nan, np.nan]) == (None, None)
     assert interval(0.5, [0.5, np.nan, 0.5]) == (0.5, 0.5)
+
+
+@pytest.mark.parametrize("point", [0.1, 0.9])
+def test_draws_on_one_side_of_the_figure_give_no_interval(point):
+    """Their bias exceeds their spread; corrected percentiles would be a sliver that does not hold the figure."""
+    assert interval(point, np.linspace(0.4, 0.6, 200)) == (None, None)

@@ -109,7 +109,7 @@ def test_rows_of_all_items_fall_out_as_in_validate_events(mimic3demo):
     """The peer validates every row of three tables; we filter items first, by the same function."""
     source = detect(mimic3demo)
     stays = stays_of.select(source, compat=True).stays
-    keys, ledger = events.stay_keys(stays), Ledger()
+    keys, ledger = events.StayKeys(stays), Ledger()
     every = recovered = 0
     for table in ("chartevents", "labevents", "outputevents"):
         columns = list(events.BASE_COLUMNS["labevents" if table == "labevents" else "chartevents"])
