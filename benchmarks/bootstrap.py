@@ -73,9 +73,8 @@ def main() -> None:
     print(f"{given.samples} samples, {given.labels} labels, {given.resamples} draws, {given.metric}; median of {given.rounds} rounds")
     print(f"scikit-learn loop {statistics.median(loop):8.1f} CPU s (from {given.slice} draws)")
     print(f"ours              {statistics.median(ours):8.2f} CPU s")
-    print(
-        f"ratio             {statistics.median(ratios):8.0f}x ({ratios[0]:.0f} to {ratios[-1]:.0f})   load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    )
+    load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(f"ratio             {statistics.median(ratios):8.0f}x ({ratios[0]:.0f} to {ratios[-1]:.0f})   {load}")
 
 
 if __name__ == "__main__":

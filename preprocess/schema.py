@@ -87,6 +87,17 @@ class PartialResult(OmnifuseError):
     exit_code = 8
 
 
+class Unreadable(Exception):
+    """One item (a film, a series, a record) that cannot be used. It is counted and listed, and never stops the rest.
+
+    `reason` is one short phrase from a fixed set: no path, id or value of a patient, so that reasons can be counted and shown.
+    """
+
+    def __init__(self, reason: str):
+        self.reason = reason
+        super().__init__(reason)
+
+
 @dataclass(frozen=True)
 class Task:
     """What is predicted.

@@ -11,6 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 PUBLIC = {
     "mimic3demo": "https://physionet.org/content/mimiciii-demo/1.4/",
     "mimic4demo": "https://physionet.org/content/mimic-iv-demo/2.2/",
+    "cxr_hannover": "https://doi.org/10.25835/0090041",
     "mimic3demo_oracle": "made by mimic3-benchmarks from https://physionet.org/content/mimiciii-demo/1.4/",
 }
 
@@ -37,3 +38,8 @@ def mimic4demo() -> Path:
 @pytest.fixture(scope="session")
 def oracle() -> Path:
     return real_data("mimic3demo_oracle")
+
+
+@pytest.fixture(scope="session")
+def cxr_hannover() -> Path:
+    return real_data("cxr_hannover")
