@@ -175,9 +175,15 @@ class Method(nn.Module):
     def encode(self, batch, modality: str, *, full: bool = False) -> Encoded:
         return encode(self.encoders[modality], batch, modality, full=full)
 
+    def learnable(self) -> list[nn.Parameter]:
+        """All parameters but those that an encoder keeps as they are."""
+        kept = {id(p) for encoder in self.encoders.values() for p in encoder.parameters()}
+        kept -= {id(p) for encoder in self.encoders.values() for p in encoder.learnable()}
+        return [p for p in self.parameters() if id(p) not in kept]
+
     def stages(self) -> list[Stage]:
         """What is trained, in this order."""
-        return [Stage("fusion", [Group("all", list(self.parameters()))])]
+        return [Stage("fusion", [Group("all", self.learnable())])]
 
     def forward(self, batch) -> Output:
         raise NotImplementedError

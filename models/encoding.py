@@ -6,12 +6,21 @@ arguments of its constructor and the parameters of configs/encoders/NAME.yaml.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from omnifuse.models.parts.pretrained import fill
+from omnifuse.models.weights import Weights
+from omnifuse.preprocess.schema import ConfigError
+
 MAX_LEVELS = 6
+READS = ("series", "image", "text", "signal", "embedding")
+Tokenise = Callable[[Sequence[str]], list[np.ndarray]]
 
 
 @dataclass
@@ -32,9 +41,21 @@ class Encoder(nn.Module):
 
     A subclass sets `dim` (D of pooled), `token_dim` (E of tokens), `level_dims` (at most six) and `input_dim`, and drops out with
     `parts.keyed.Dropout` alone, or says in its docstring why it cannot.
+
+    What `values` are depends on what it `reads`; `input_dim` is the constructor's first argument:
+
+        series, embedding   [B, T, input_dim] float; [B, input_dim] of a vector modality. An embedding with levels has a list of widths
+        image               [B, T, C, H, W] uint8, or float in 0..1; T films or slices; input_dim [C, H, W]
+        text                [B, T] int64 word pieces without special tokens; input_dim 0
+        signal              [B, T, input_dim] float; T moments, input_dim leads
+
+    One that has published weights names them (`published`, see models/weights.py) and takes them in `load`; what their files decide of
+    its shape (a BERT's width) comes in the constructor's option `architecture`. One that reads text says how it is cut, in `tokeniser`.
     """
 
-    input_dim: int
+    reads: ClassVar[str] = "series"
+    published: ClassVar[dict[str, Any]] = {}
+    input_dim: int | list[int]
     dim: int
     token_dim: int
     level_dims: tuple[int, ...]
@@ -43,21 +64,46 @@ class Encoder(nn.Module):
         """Encodes samples that possess the modality.
 
         Args:
-            values: [B, T, input_dim], or [B, input_dim] of a vector modality.
+            values: as the class says.
             mask: [B, T] bool, True = a real token; what is not real changes no output.
             key: [B] int64, what dropout draws from; None drops nothing.
         """
         raise NotImplementedError
+
+    @classmethod
+    def tokeniser(cls, weights: Weights | None) -> Tokenise:
+        """How texts become values: each an int64 array [T] of word pieces, without special tokens, not cut."""
+        raise ConfigError(f"the encoder {cls.__name__} reads no text")
+
+    def load(self, weights: Weights) -> None:
+        """Takes over pretrained weights: here those of a run; one with published weights takes these too.
+
+        Raises ConfigError where they are of another network.
+        """
+        if not weights.native:
+            raise ConfigError(f"the encoder {type(self).__name__} takes weights of a run alone", hint="--weights none")
+        fill(self, weights.tensors(), weights.told)
+
+    def bare(self) -> Encoder:
+        """Without its last layer, `project`: features keep what stands before it, and are projected anew where they are used."""
+        if isinstance(project := getattr(self, "project", None), nn.Sequential):
+            self.project, self.dim = nn.Identity(), project[0].in_features
+        return self
+
+    def learnable(self) -> list[nn.Parameter]:
+        """What training may change; all of it by default."""
+        return list(self.parameters())
 
     def zero(self, vector: bool = False) -> Tensor:
         """[1, D]: the embedding of one zero step with mask True, which can stand for an absent sample (e(0) of OmniFuse).
 
         It has no key, so that dropout leaves it alone: the stand-in is the same for the whole step.
         """
-        reference = next(self.parameters())
-        shape = (1, self.input_dim) if vector else (1, 1, self.input_dim)
-        mask = torch.ones(1, 1, dtype=torch.bool, device=reference.device)
-        return self(torch.zeros(shape, device=reference.device), mask).pooled
+        device = next(self.parameters()).device
+        width = sum(self.input_dim) if self.reads == "embedding" and isinstance(self.input_dim, list) else self.input_dim
+        shape = {"image": (1, 1, *np.atleast_1d(self.input_dim)), "text": (1, 1)}.get(self.reads, (1, width) if vector else (1, 1, width))
+        values = torch.zeros(shape, device=device, dtype=torch.int64 if self.reads == "text" else torch.float32)
+        return self(values, torch.ones(1, 1, dtype=torch.bool, device=device)).pooled
 
 
 def encode(encoder: Encoder, batch, modality: str, *, full: bool = False) -> Encoded:

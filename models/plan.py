@@ -14,6 +14,7 @@ from torch import Tensor
 from omnifuse.models import registry
 from omnifuse.models.contract import Method
 from omnifuse.models.options import TrainOptions
+from omnifuse.models.weights import Weights
 from omnifuse.preprocess import schema, store
 from omnifuse.preprocess.schema import ArtefactError, ConfigError, InputError, nearest
 
@@ -22,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Plan:
-    """One training. `init` holds, for some modalities, the weights of a stage-1 run to start the encoder from."""
+    """One training. `init` holds, for some modalities, the weights of a stage-1 run to start the encoder from; `weights` published ones."""
 
     samples: Any
     task: schema.Task
@@ -32,6 +33,7 @@ class Plan:
     fold: int
     seed: int
     init: dict[str, dict[str, Tensor]]
+    weights: dict[str, Weights]
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -40,6 +42,7 @@ class Plan:
             "method": self.method, "encoder": self.encoders, "train": self.options.outcome, "task": self.task.name,
             "modalities": list(self.samples.modalities), "fold": self.fold, "seed": self.seed, "cohort": self.samples.cohort,
             "features": self.samples.features, "init": {name: _digest(tensors) for name, tensors in self.init.items()},
+            "weights": {name: found.digest for name, found in self.weights.items()},
         }  # fmt: skip
 
     @property
@@ -49,6 +52,8 @@ class Plan:
     def build(self) -> Method:
         """The method over its encoders, on the CPU."""
         method = registry.build(self.method, self.encoders, self.samples.dims, self.task, self.seed)
+        for modality, found in self.weights.items():
+            method.encoders[modality].load(found)
         for modality, tensors in self.init.items():
             method.start_from(modality, tensors)
         return method
@@ -64,6 +69,7 @@ def make_plan(
     fold: int,
     seed: int,
     init: dict[str, Path | dict[str, Tensor]] | None = None,
+    weights: dict[str, Weights] | None = None,
 ) -> Plan:
     """Checks what `train` is given.
 
@@ -86,9 +92,11 @@ def make_plan(
             raise ConfigError(
                 f"modality {name} has no encoder", hint=f"--encoder {name}=NAME; known: {', '.join(registry.names('encoder'))}"
             )
-    encoders = {name: encoder_configs[name] for name in samples.modalities}
+    weights = weights or {}
+    shaped = {name: {"architecture": found.architecture} for name, found in weights.items() if found.architecture}
+    encoders = {name: {**encoder_configs[name], **shaped.get(name, {})} for name in samples.modalities}
     taken = {name: source if isinstance(source, dict) else _read_weights(source) for name, source in (init or {}).items()}
-    return Plan(samples, task, method_config, encoders, TrainOptions(**train_config), fold, seed, taken)
+    return Plan(samples, task, method_config, encoders, TrainOptions(**train_config), fold, seed, taken, weights)
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -40,7 +40,13 @@ def find(what: str, name: str) -> type:
     return found[0]
 
 
-def build(config: dict[str, Any], encoder_configs: dict[str, dict[str, Any]], dims: dict[str, int], task: schema.Task, seed: int) -> Method:
+def build(
+    config: dict[str, Any],
+    encoder_configs: dict[str, dict[str, Any]],
+    dims: dict[str, int | list[int]],
+    task: schema.Task,
+    seed: int,
+) -> Method:
     """A method over its encoders, initialised.
 
     Every encoder draws its first weights from (seed, modality) and the method from (seed): a modality more or another method leaves an
@@ -54,14 +60,17 @@ def build(config: dict[str, Any], encoder_configs: dict[str, dict[str, Any]], di
     Raises:
         ConfigError: an unknown name or option.
     """
-    encoders = {}
-    for modality, described in encoder_configs.items():
-        with _seeded(seed, "encoder", modality):
-            encoders[modality] = _construct("encoder", described, {"input_dim": dims[modality]})
+    encoders = {modality: build_encoder(told, dims[modality], seed, modality) for modality, told in encoder_configs.items()}
     with _seeded(seed, "method"):
         method = _construct("method", config, {"encoders": encoders, "kind": task.kind, "outputs": task.outputs})
     keyed.name_dropouts(method)
     return method
+
+
+def build_encoder(config: dict[str, Any], dim: int | list[int], seed: int, modality: str) -> Encoder:
+    """One encoder, initialised from (seed, modality). Raises ConfigError for an unknown name or option."""
+    with _seeded(seed, "encoder", modality):
+        return _construct("encoder", config, {"input_dim": dim})
 
 
 def _construct(what: str, config: dict[str, Any], given: dict[str, Any]):

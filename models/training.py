@@ -30,6 +30,7 @@ from omnifuse.models.loop import Trainer
 from omnifuse.models.parts.heads import probabilities
 from omnifuse.models.plan import Plan, make_plan, require_learnable
 from omnifuse.models.prediction import FINAL, Predicted, Reader, predict, tabulate
+from omnifuse.models.weights import Weights
 from omnifuse.preprocess import schema, store
 from omnifuse.preprocess.schema import ConfigError, ResourceError
 
@@ -50,6 +51,7 @@ def train(
     device: str = "auto",
     init: dict[str, Path | dict[str, Tensor]] | None = None,
     resume: bool = True,
+    weights: dict[str, Weights] | None = None,
     config_yaml: str | None = None,
     progress: Callable = schema.Silent,
 ) -> store.Artefact:
@@ -60,6 +62,7 @@ def train(
         method_config, encoder_configs: `name` and options; encoders by modality.
         train_config: options of TrainOptions that differ from its defaults.
         init: for some modalities the weights.safetensors of a `unimodal` run (or its tensors) to start the encoder from.
+        weights: published weights that some encoders start from.
         resume: go on with what an interrupted run left; else start over.
         config_yaml: the resolved configuration with the origin of each value, kept in the run.
 
@@ -70,7 +73,7 @@ def train(
         ResourceError: disk or memory does not suffice.
         Interrupted: a signal; a checkpoint was saved.
     """
-    plan = make_plan(samples, task, method_config, encoder_configs, train_config, fold=fold, seed=seed, init=init)
+    plan = make_plan(samples, task, method_config, encoder_configs, train_config, fold=fold, seed=seed, init=init, weights=weights)
     if (made := store.current(run, "run", plan.fingerprint)) is not None:
         return made
     require_learnable(samples)

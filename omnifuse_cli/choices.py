@@ -15,18 +15,36 @@ from omnifuse import config
 from omnifuse.preprocess.schema import MODALITIES, ConfigError, nearest
 from omnifuse.workspace import Workspace
 
-DEFAULT_ENCODERS = {"ehr": "lstm"}
+FOR_SERIES, FOR_VECTORS, FOR_FEATURES = "lstm", "mlp", "embedding"
 
 
 def encoders_of(pairs: tuple[str, ...]) -> dict[str, str]:
-    """`--encoder ehr=lstm` over the defaults."""
-    chosen = dict(DEFAULT_ENCODERS)
+    """`--encoder ehr=lstm`, by modality."""
+    chosen = {}
     for pair in pairs:
         modality, equals, name = pair.partition("=")
         if not equals:
             raise ConfigError(f"--encoder {pair!r} has no '='", hint="for example --encoder ehr=lstm")
         chosen[modality] = name
     return chosen
+
+
+def default_encoder(about: dict) -> str:
+    """What reads a modality as the features have it: an encoder that learns, or a projection of what a frozen one gave."""
+    if about["reads"] == "series":
+        return FOR_VECTORS if about["kind"] == "vector" else FOR_SERIES
+    return FOR_FEATURES if about["reads"] == FOR_FEATURES else about["encoder"]["name"]
+
+
+def check_encoder(modality: str, name: str, about: dict) -> None:
+    """Raises ConfigError where the encoder cannot read what the features hold of the modality."""
+    from omnifuse.models import registry
+
+    reads = registry.find("encoder", name).reads
+    if reads != about["reads"]:
+        held = f"features of {about['encoder']['name']}" if about["reads"] == FOR_FEATURES else f"{about['reads']}s"
+        hint = "omnifuse extract --raw, then train --tune-encoder" if about["reads"] == FOR_FEATURES else "omnifuse list encoders"
+        raise ConfigError(f"the encoder {name} reads {reads}s, and of {modality} there are {held}", hint=hint)
 
 
 def modalities_of(text: str | None, known) -> list[str]:
@@ -36,7 +54,7 @@ def modalities_of(text: str | None, known) -> list[str]:
     asked = [name.strip() for name in text.split(",") if name.strip()]
     for name in asked:
         if name not in known:
-            what = "this cohort has no modality" if name in MODALITIES else "unknown modality"
+            what = "there is no modality" if name in MODALITIES else "unknown modality"
             raise ConfigError(f"{what} {name!r}", hint=nearest(name, known))
     if not asked:
         raise ConfigError("--modalities names none", hint=f"known: {', '.join(known)}")

@@ -4,8 +4,8 @@ A field's type is that of its packaged default; texts are converted by it, so th
 wanted. Unknown keys, wrong types and values out of range are collected and shown together, each with file, line and a near miss. There
 is no interpolation, no alias, no tag, no dotted class path.
 
-A packaged file may hold, beside its parameters: `about` (one sentence), `flags` (command-line switches of a method), `ranges`
-({name: [low, high]}), `choices` ({name: [..]}) and `stage1` (null: the method starts from no unimodal runs).
+A packaged file may hold, beside its parameters: `about` (one sentence), `reads` (of an encoder), `flags` (command-line switches of a
+method), `ranges` ({name: [low, high]}), `choices` ({name: [..]}) and `stage1` (null: the method starts from no unimodal runs).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 from omnifuse.preprocess.schema import ConfigError, nearest
 
-META = ("about", "flags", "ranges", "choices", "stage1")
+META = ("about", "reads", "flags", "ranges", "choices", "stage1")
 MAX_BYTES, MAX_DEPTH = 1_000_000, 16
 
 

@@ -22,6 +22,17 @@ cohort_option = click.option(
 )
 cohort_argument = click.argument("cohort", required=False)
 out = click.option("--out", type=click.Path(path_type=Path), default=None, help="Where to write.  [default: its place in the workspace]")
+model_dir = click.option(
+    "--model-dir", type=click.Path(path_type=Path), default=None, metavar="DIR",
+    help="Where published weights lie.  [default: the workspace's model_dir, else the caches of torch and transformers]",
+)  # fmt: skip
+allow_download = click.option("--allow-download", is_flag=True, help="Get published weights from their hub where they are not here.")
+
+
+def model_folder(space, told: Path | None) -> Path | None:
+    """The folder of published weights: the one told, or the workspace's."""
+    setting = space.settings.values["model_dir"]
+    return told or (space.require() / str(setting) if setting is not None else None)
 
 
 def common(function):

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from omnifuse import choices, chosen, config
 from omnifuse.preprocess import store
-from omnifuse.preprocess.schema import ConfigError, Silent, Task
+from omnifuse.preprocess.schema import ArtefactError, ConfigError, Silent, Task
 from omnifuse.workspace import Workspace
 
 GROUP = "group.json"
@@ -64,6 +65,7 @@ class Cell:
             device=device,
             init=starts,
             resume=resume,
+            weights={name: plan.weights[name] for name in plan.modalities if name in plan.weights},
             config_yaml=plan.resolved.to_yaml(),
             progress=progress,
         )
@@ -84,6 +86,7 @@ class Plan:
     init: str
     resolved: config.Resolved
     starting: config.Resolved | None  # of the stage-1 runs; None where the method has none
+    weights: dict[str, Any]  # published ones, of encoders that are tuned
     out: Path
 
     @property
@@ -98,7 +101,8 @@ class Plan:
     def folder(self) -> Path:
         decides = {name: value for name, value in self.resolved.values.items() if not name.startswith("train.") or name in OUTCOME}
         init = "scratch" if self.starting is None else self.init
-        key = store.digest([self.cohort.fingerprint, decides, self.encoders, self.modalities, init])
+        held = [self.features.meta["modalities"][name] for name in self.modalities]
+        key = store.digest([self.cohort.fingerprint, held, decides, self.encoders, self.modalities, init])
         return self.out / f"{self.method}-{'+'.join(self.modalities)}" / key[:10]
 
     def cell(self, fold: int) -> Cell:
@@ -127,6 +131,7 @@ class Plan:
 
 
 STAGE_ONE = "unimodal"
+RAW = "+raw"  # the features that an encoder is tuned on lie beside the others: omnifuse extract --raw
 # What does not decide the outcome of a training may change without making another run of it.
 OUTCOME = {
     f"train.{name}"
@@ -149,8 +154,13 @@ def plan(
     flags: dict[str, config.Leaf],
     seed: int | None,
     out: Path | None,
+    tune_encoder: bool = False,
+    model_dir: Path | None = None,
 ) -> Plan:
     """Checks everything before anything is trained.
+
+    Args:
+        tune_encoder: train on what the encoders read, from their published weights.
 
     Raises:
         ConfigError: an unknown name, a fold that the cohort lacks, a configuration that cannot be.
@@ -158,19 +168,36 @@ def plan(
     """
     path, opened = chosen.cohort(space, cohort)
     name = chosen.task(opened, task, space.settings.values["task"])
-    names = choices.modalities_of(modalities, opened.meta["modalities"])
-    mine = {modality: encoders[modality] for modality in names if modality in encoders}
-    if missing := [modality for modality in names if modality not in mine]:
-        raise ConfigError(f"modality {missing[0]} has no encoder", hint=f"--encoder {missing[0]}=NAME; omnifuse list encoders")
+    if tune_encoder and method != STAGE_ONE:
+        hint = f"then omnifuse extract --weights MODALITY=RUN for {method}"
+        raise ConfigError(f"--tune-encoder belongs to --method {STAGE_ONE}", hint=hint)
+    features = chosen.features_path(space, path, name + (RAW if tune_encoder else ""))
+    held = store.open(features, "features").meta["modalities"]
+    names = choices.modalities_of(modalities, held)
+    mine = {modality: encoders.get(modality) or choices.default_encoder(held[modality]) for modality in names}
+    for modality in names:
+        choices.check_encoder(modality, mine[modality], held[modality])
     resolved = choices.resolve(space, method, mine, config_file, sets, flags, seed)
     starting = None
     if config.packaged("methods", method)[1].get("stage1", STAGE_ONE) is not None:
         starting = choices.resolve(space, STAGE_ONE, mine, config_file, sets, seed=seed, stage_one=True)
-    features = chosen.features_path(space, path, name)
-    store.open(features, "features")
+    weights = {modality: found for modality in names if (found := _weights(mine[modality], held[modality], model_dir))}
     known = opened.meta["splits"]["folds"]
     return Plan(space, opened, features, Task.from_json(name, opened.meta["tasks"][name]), method, names, mine, _folds(folds, known), init,
-                resolved, starting, chosen.runs_path(space, path, name, out))  # fmt: skip
+                resolved, starting, weights, chosen.runs_path(space, path, name, out))  # fmt: skip
+
+
+def _weights(encoder: str, about: dict[str, Any], model_dir: Path | None):
+    """The published weights that an encoder is tuned from: those that its features were extracted for."""
+    if about["reads"] in ("series", choices.FOR_FEATURES) or not about["weights"] or about["encoder"]["name"] != encoder:
+        return None
+    from omnifuse.models import registry
+    from omnifuse.models.weights import find_weights
+
+    found = find_weights(registry.find("encoder", encoder), about["weights"]["told"], model_dir)
+    if found.digest != about["weights"]["digest"]:
+        raise ArtefactError("are other weights than these features were made for", where=found.folder, hint="omnifuse extract --raw")
+    return found
 
 
 def _folds(told: tuple[str, ...], known: list[int]) -> list[int]:

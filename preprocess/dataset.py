@@ -23,12 +23,15 @@ from omnifuse.preprocess.ordering import MAX_TOKENS
 from omnifuse.preprocess.schema import ArtefactError, ConfigError, InputError, nearest
 from omnifuse.preprocess.tokens import SERIES, VECTOR, Tokens
 
+ENCODED = "encoded"
+
 
 @dataclass
 class Batch:
     """B samples, M modalities in the order of `modalities`.
 
-    Shapes: `values[m]` [B, T, D] or [B, D]; `mask[m]` [B, T], True = a real token; `present` [B, M]; `label` and `label_mask` [B, L], of
+    Shapes: `values[m]` [B, T, D] or [B, D], of films [B, T, C, H, W] uint8, of texts [B, T] int64; `mask[m]` [B, T], True = a real token;
+    `present` [B, M]; `label` and `label_mask` [B, L], of
     a multi-class task [B], label 0 where it is unknown; `key` [B] int64, the source of everything random about a sample in this epoch;
     `index` [B], its place in the part.
     Missing data: what is absent holds zeros.
@@ -142,7 +145,7 @@ class Part:
             there = present[:, column].any()
             value, real = tokens.collate(self.at[index]) if there else tokens.hidden(len(index))
             if there and not present[:, column].all():  # hidden, although on disk
-                value[~present[:, column]], real[~present[:, column]] = 0.0, False
+                value[~present[:, column]], real[~present[:, column]] = 0, False
             values[name] = torch.from_numpy(value[:, 0] if tokens.kind == VECTOR else value)
             mask[name] = torch.from_numpy(real)
         label = torch.from_numpy(self.label[index])
@@ -158,13 +161,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Samples:
-    """All samples of a task in one fold. `excluded` counts, by part, those that possess none of the modalities."""
+    """All samples of a task in one fold. `excluded` counts, by part, those that possess none of the modalities.
+
+    `features` is the key of what is read: the features of a modality more do not change it.
+    """
 
     task: schema.Task
     fold: int
     modalities: tuple[str, ...]
     parts: dict[str, Part]
-    dims: dict[str, int]
+    dims: dict[str, int | list[int]]
     excluded: dict[str, int]
     cohort: str
     features: str
@@ -217,29 +223,61 @@ def open_samples(
             raise InputError(
                 f"modality {name} is absent in every training sample of {task}, fold {fold}", hint="leave it out of --modalities"
             )
-    dims = {name: value.dim for name, value in tokens.items()}
-    return Samples(described, fold, tuple(modalities), opened, dims, excluded, cohort.fingerprint, features.fingerprint)
+    dims = {name: features.meta["modalities"][name]["dim"] for name in modalities}
+    normaliser = features.json("normaliser.json")
+    held = [[name, features.meta["modalities"][name], normaliser.get(name)] for name in modalities]
+    return Samples(described, fold, tuple(modalities), opened, dims, excluded, cohort.fingerprint, store.digest(held))
 
 
 def _open_tokens(cohort: store.Artefact, features: store.Artefact, table: pl.DataFrame, name: str, fold: int) -> Tokens:
-    """A modality's rows: the cohort's, or the features' own with MODALITY_index.parquet: sample_id and the three columns."""
+    """A modality's rows: those of the cohort, or what was decoded or encoded of its items."""
     if name not in features.meta["modalities"]:
         raise ConfigError(f"the features have no modality {name!r}", hint=nearest(name, features.meta["modalities"]))
     about = features.meta["modalities"][name]
-    home = features if about["from"] == "features" else cohort
-    if home is features:
-        drop = [column for column in table.columns if column.startswith(f"{name}_")]
-        table = table.drop(drop).join(features.table(f"{name}_index.parquet"), on="sample_id", how="left", maintain_order="left")
-    rows, tails = home.array(f"{name}.npy"), home.array(f"{name}_tails.npy") if home.has(f"{name}_tails.npy") else None
     whole = lambda column, default: table[column].fill_null(default).cast(pl.Int64).to_numpy()
     start, length = whole(f"{name}_start", 0), whole(f"{name}_length", 0)
-    tail = whole(f"{name}_tail", -1) if f"{name}_tail" in table.columns else np.full(len(table), -1)
+    tail = np.full(len(table), -1)
+    if about["from"] == ENCODED:
+        home = open_encoded(features, name, fold)
+        rows, tails = home.array("rows.npy"), None
+        start, length = _rows_of_items(home, start, length)
+    else:
+        home = cohort
+        tail = whole(f"{name}_tail", -1) if f"{name}_tail" in table.columns else tail
+        rows, tails = home.array(f"{name}.npy"), home.array(f"{name}_tails.npy") if home.has(f"{name}_tails.npy") else None
     if (start + length).max(initial=0) > len(rows) or tail.max(initial=-1) >= (0 if tails is None else len(tails)):
         raise ArtefactError(f"the samples point past the end of {name}.npy", where=home.folder, hint=f"make the {home.kind} again")
-    dim = rows.shape[1]
-    normaliser = features.json("normaliser.json").get(name, {str(fold): {"mean": [0.0] * dim, "std": [1.0] * dim}})[str(fold)]
-    mean, std = (np.asarray(normaliser[key], np.float32) for key in ("mean", "std"))
-    return Tokens(about.get("kind", SERIES), np.asarray(rows), None if tails is None else np.asarray(tails), start, length, tail, mean, std)
+    told = features.json("normaliser.json").get(name, {}).get(str(fold), {})
+    mean, std = (np.asarray(told[key], np.float32) if told else None for key in ("mean", "std"))
+    gaps = home is cohort and bool(cohort.meta["modalities"][name].get("gaps"))
+    tails = None if tails is None else np.asarray(tails)
+    return Tokens(about.get("kind", SERIES), np.asarray(rows), tails, start, length, tail, mean, std, gaps)
+
+
+def open_encoded(features: store.Artefact, modality: str, fold: int) -> store.Artefact:
+    """What was decoded or encoded of a modality's items, for one fold: the folder that the features name."""
+    told = features.meta["modalities"][modality]["folds"][str(fold)]
+    encoded = store.open((features.folder / told["folder"]).resolve(), ENCODED)
+    if encoded.fingerprint != told["fingerprint"]:
+        raise ArtefactError("is not what these features were made with", where=encoded.folder, hint="omnifuse extract")
+    return encoded
+
+
+def _rows_of_items(encoded: store.Artefact, start: np.ndarray, length: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First row and number of rows of samples whose items are [start, start + length). Items are stored in their order.
+
+    Raises:
+        ArtefactError: an item was not encoded.
+    """
+    index = encoded.table("index.parquet")
+    item, size = index["item"].to_numpy(), index["length"].to_numpy()
+    total = int(max(encoded.meta["items"], (start + length).max(initial=0)))
+    known, sizes = np.zeros(total + 1, np.int64), np.zeros(total + 1, np.int64)
+    known[item + 1], sizes[item + 1] = 1, size
+    known, begin = np.cumsum(known), np.cumsum(sizes)
+    if ((known[start + length] - known[start]) != length).any():
+        raise ArtefactError("lacks items of these samples", where=encoded.folder, hint="omnifuse extract")
+    return begin[start], begin[start + length] - begin[start]
 
 
 def _labels(table: pl.DataFrame, task: schema.Task, cohort: store.Artefact) -> np.ndarray:

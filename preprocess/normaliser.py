@@ -2,7 +2,8 @@
 
 As the Normalizer of mimic3-benchmarks (only continuous columns, n - 1, floor 1e-7), but fitted on every fold's own training part, at the
 chosen step, and never taken from another data set. A bin that several samples share counts once, tails (no whole bins) do not count, and
-a constant column keeps its scale: the same rule by which `extract` normalises what models see.
+a constant column keeps its scale: the same rule by which `extract` normalises what models see. In a modality with `gaps` a cell that is
+NaN was never measured: it does not count, and a column without any measured cell has mean 0 and standard deviation 1.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ def fit_normaliser(cohort: store.Artefact, task: str, fold: int, modality: str =
     Raises:
         InputError: the part train of this fold holds no bin of this task.
     """
-    columns = np.asarray(cohort.meta["modalities"][modality]["continuous"], dtype=np.intp)
+    about = cohort.meta["modalities"][modality]
+    columns = np.asarray(about["continuous"], dtype=np.intp)
     train = cohort.table("parts.parquet").filter(fold=fold, part="train")["patient_id"]
     rows = cohort.array(f"{modality}.npy")
     used = _used(cohort, task, modality, train, len(rows))
@@ -36,12 +38,17 @@ def fit_normaliser(cohort: store.Artefact, task: str, fold: int, modality: str =
         raise InputError(
             f"the part train of fold {fold} holds no bin of task {task}: there is nothing to normalise by", where=cohort.folder
         )
-    count = int(used.sum())
+    told = _measured if about.get("gaps") else lambda x: x
+    count = _total(rows, used, columns, lambda x: ~np.isnan(x)) if about.get("gaps") else int(used.sum())
     mean, std = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
-    mean[columns] = _total(rows, used, columns, lambda x: x) / count
-    deviation = np.sqrt(_total(rows, used, columns, lambda x: (x - mean[columns]) ** 2) / max(count - 1, 1))
+    mean[columns] = _total(rows, used, columns, told) / np.maximum(count, 1)
+    deviation = np.sqrt(_total(rows, used, columns, lambda x: told((x - mean[columns]) ** 2)) / np.maximum(count - 1, 1))
     std[columns] = np.where(deviation < FLOOR, 1.0, deviation)
     return mean, std
+
+
+def _measured(values: np.ndarray) -> np.ndarray:
+    return np.where(np.isnan(values), 0.0, values)
 
 
 def _used(cohort: store.Artefact, task: str, modality: str, train: pl.Series, rows: int) -> np.ndarray:

@@ -30,7 +30,7 @@ class Unimodal(Method):
         self.epochs, self.patience = epochs, patience
 
     def stages(self) -> list[Stage]:
-        return [Stage("unimodal", [Group("all", list(self.parameters()))], epochs=self.epochs, patience=self.patience)]
+        return [Stage("unimodal", [Group("all", self.learnable())], epochs=self.epochs, patience=self.patience)]
 
     def forward(self, batch) -> Output:
         return Output(self.head(self.encode(batch, self.modalities[0]).pooled, batch.key))

@@ -24,7 +24,7 @@ def command(method, encoders, config_file: Path | None, as_json: bool, dry_run: 
       omnifuse config --method concat --set train.lr=1e-4
     """
     space = workspace.find()
-    resolved = choices.resolve(space, method, choices.encoders_of(encoders), config_file, sets, seed=seed)
+    resolved = choices.resolve(space, method, {"ehr": choices.FOR_SERIES} | choices.encoders_of(encoders), config_file, sets, seed=seed)
     if not as_json:
         console.table([(name, f"= {_show(value)}", resolved.origins[name]) for name, value in sorted(resolved.values.items())], indent="")
     console.finish(as_json, {name: {"value": value, "from": resolved.origins[name]} for name, value in sorted(resolved.values.items())})

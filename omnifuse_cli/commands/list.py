@@ -38,7 +38,7 @@ def _packaged(what: str) -> list[dict]:
     for name in config.packaged_names(what):
         _, meta = config.packaged(what, name)
         row = {"name": name, "about": meta.get("about") or ""}
-        rows.append(row | ({"flags": " ".join(meta.get("flags") or ())} if what == "methods" else {}))
+        rows.append(row | ({"flags": " ".join(meta.get("flags") or ())} if what == "methods" else {"reads": meta["reads"]}))
     return rows
 
 

@@ -37,10 +37,14 @@ def _effect(owners: dict) -> str:
 @click.option(
     "--modalities", "--modality", metavar="NAME[,NAME]", default=None, help="What the method may see.  [default: all of the cohort]"
 )
-@click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="The encoder of a modality.  [default: ehr=lstm]")
+@click.option(
+    "--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="The encoder of a modality.  [default: by the features]"
+)
 @click.option("--fold", "folds", multiple=True, default=("all",), metavar="K", help="A test fold, or all; may be repeated.  [default: all]")
 @click.option("--init", type=click.Choice(["stage1", "scratch"]), default="stage1", show_default=True,
               help="Start encoders from the unimodal runs of the fold (trained first where missing), or from nothing.")  # fmt: skip
+@click.option("--tune-encoder", is_flag=True, help="With --method unimodal: tune the encoder itself, on the features of extract --raw.")
+@options.model_dir
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with an interrupted run, or start it over.")
 @options.device
 @options.config_file
@@ -54,6 +58,8 @@ def command(
     encoders,
     folds,
     init,
+    tune_encoder,
+    model_dir,
     resume,
     device,
     config_file: Path | None,
@@ -74,6 +80,7 @@ def command(
     Example:
       omnifuse train --task mortality
       omnifuse train --task mortality --method unimodal --modality ehr --fold 0 --set train.lr=1e-3
+      omnifuse train --task radiology --method unimodal --modality cxr --tune-encoder
     """
     space = workspace.find()
     given = [flag for flag in choices.method_flags() if flags.get(_name(flag))]
@@ -91,6 +98,8 @@ def command(
         flags=choices.flag_layer(method, given),
         seed=seed,
         out=out,
+        tune_encoder=tune_encoder,
+        model_dir=options.model_folder(space, model_dir),
     )
     if dry_run:
         _show_plan(plan, as_json)

@@ -179,28 +179,49 @@ def test_a_batch_is_cut_and_keeps_its_samples_apart(samples):
     assert torch.equal(cut.values["ehr"], batch.values["ehr"][[5, 2]]) and torch.equal(cut.key, batch.key[[5, 2]])
 
 
-def open_vectors(made, tmp_path, known: int):
-    """Samples whose `rep` is a vector of three numbers in the features, for the first `known` of them."""
+def open_encoded(made, tmp_path, known: int, lengths: np.ndarray):
+    """Samples that have two neighbouring items of `rep` each, in the order of the table, encoded in `lengths` rows of three numbers."""
     cohort, features = made
-    index = cohort.table("samples/multilabel.parquet").select("sample_id").with_row_index("rep_start")[:known].reverse()
-    index = index.select("sample_id", pl.col("rep_start").cast(pl.Int64), pl.lit(1).alias("rep_length"))
+    samples = cohort.table("samples/multilabel.parquet").with_row_index("at")
+    place = pl.col("at").cast(pl.Int64)
+    samples = samples.with_columns(rep_start=2 * place, rep_length=pl.when(place < known).then(2).otherwise(0)).drop("at")
+    with store.create(tmp_path / "c", "cohort", fingerprint=cohort.fingerprint, meta=dict(cohort.meta)) as out:
+        for name in cohort.files:
+            out.path(name).write_bytes(cohort.file(name).read_bytes())
+        store.write_parquet(out.path("samples/multilabel.parquet"), samples)
+    with store.create(tmp_path / "encoded", "encoded", fingerprint="e", meta={"items": 2 * len(samples)}) as out:
+        store.write_npy(out.path("rows.npy"), np.arange(3 * lengths.sum(), dtype=np.float16).reshape(-1, 3))
+        index = pl.DataFrame({"item": np.arange(len(lengths)), "length": lengths}, schema={"item": pl.Int64, "length": pl.Int32})
+        store.write_parquet(out.path("index.parquet"), index)
+    folds = {str(fold): {"folder": "../encoded", "fingerprint": "e"} for fold in range(5)}
     with store.create(tmp_path / "f", "features", fingerprint="f", meta=dict(features.meta)) as out:
-        store.write_npy(out.path("rep.npy"), np.arange(600, dtype=np.float16).reshape(200, 3))
-        store.write_parquet(out.path("rep_index.parquet"), index)
         store.write_json(out.path("normaliser.json"), {"ehr": features.json("normaliser.json")["ehr"]})
-        out.meta["modalities"] = {**features.meta["modalities"], "rep": {"from": "features", "dim": 3, "kind": "vector"}}
-    return open_samples(cohort, store.open(tmp_path / "f", "features"), "multilabel", 0, ("ehr", "rep"))
+        out.meta["modalities"] = {**features.meta["modalities"], "rep": {"from": "encoded", "dim": 3, "kind": "series", "folds": folds}}
+    return open_samples(store.open(tmp_path / "c", "cohort"), store.open(tmp_path / "f", "features"), "multilabel", 0, ("ehr", "rep"))
 
 
-def test_features_of_their_own_take_the_place_of_the_cohorts(made, tmp_path):
-    opened = open_vectors(made, tmp_path, known=190)
+def test_rows_of_neighbouring_items_are_a_samples_tokens(made, tmp_path):
+    """Items of 0 to 2 rows; a sample none of whose items could be used lacks the modality."""
+    lengths = np.random.default_rng(0).integers(0, 3, 380)
+    opened = open_encoded(made, tmp_path, 190, lengths)
+    order = made[0].table("samples/multilabel.parquet")["sample_id"].to_list()
+    begin = np.cumsum(lengths) - lengths
     assert opened.dims == {"ehr": 76, "rep": 3}
+    seen = 0
     for batch in opened.part("train").batches(16):
-        assert batch.mask["rep"].shape == (len(batch), 1)
-        for sample, values, there in zip(batch.sample_id, batch.values["rep"], batch.present[:, 1]):
-            number = int(sample[1:])
-            assert there == (number < 190)
-            assert values.tolist() == ([3 * number, 3 * number + 1, 3 * number + 2] if there else [0, 0, 0])
+        for sample, values, mask, there in zip(batch.sample_id, batch.values["rep"], batch.mask["rep"], batch.present[:, 1]):
+            at = order.index(sample)
+            rows = np.r_[0:0] if at >= 190 else np.arange(begin[2 * at], begin[2 * at] + lengths[2 * at] + lengths[2 * at + 1])
+            assert there == (len(rows) > 0) and mask.sum() == len(rows)
+            assert values[mask].tolist() == [[3 * row, 3 * row + 1, 3 * row + 2] for row in rows]
+            assert not values[~mask].any()
+            seen += len(rows)
+    assert seen > 100
+
+
+def test_items_that_were_not_encoded_are_told(made, tmp_path):
+    with pytest.raises(ArtefactError, match="lacks items of these samples"):
+        open_encoded(made, tmp_path, 190, np.ones(379, int))
 
 
 def test_what_cannot_be_opened(made, tmp_path):
@@ -224,7 +245,7 @@ def test_what_cannot_be_opened(made, tmp_path):
 
 def test_a_modality_that_nobody_has_is_named(made, tmp_path):
     with pytest.raises(InputError, match="modality rep is absent in every training sample of multilabel, fold 0"):
-        open_vectors(made, tmp_path, known=0)
+        open_encoded(made, tmp_path, 0, np.ones(380, int))
 
 
 def test_extraction_is_done_once(made):

@@ -1,0 +1,127 @@
+"""With what `omnifuse extract` encodes the items of each modality: encoder, weights, and what is kept.
+
+    extract.MODALITY.encoder   .weights   .keep       in omnifuse.yaml, --set, or the options --encoder, --weights, --keep
+    extract.MODALITY.OPTION                           an option of that encoder
+
+By default the encoder of the papers with its published weights: films and slices ResNet34, texts BERT. An encoder without published
+weights (for signals, and the small ones) learns with the rest: then what it reads is kept, `raw`, and training starts it from nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omnifuse import config
+from omnifuse.preprocess import store
+from omnifuse.preprocess.schema import ConfigError, nearest
+from omnifuse.workspace import Workspace
+
+ENCODERS = {"image": "resnet34", "volume": "resnet34", "text": "bert", "signal": "resnet1d"}
+CHINESE = "bert-base-chinese"
+KEEPS = ("pooled", "tokens", "levels", "raw")
+AUTO, NONE = "auto", "none"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """`weights` is a published name, a path, or NONE; `options` those of the encoder."""
+
+    modality: str
+    encoder: str
+    weights: str
+    keep: str
+    options: dict[str, Any]
+
+
+def pairs(told: tuple[str, ...], modalities: list[str], flag: str) -> dict[str, str]:
+    """`--weights cxr=imagenet`, or without `cxr=` for every modality with items."""
+    found = {}
+    for text in told:
+        name, equals, value = text.partition("=")
+        if equals and name not in modalities:
+            raise ConfigError(f"{flag}: no modality {name!r} with items in this cohort", hint=nearest(name, modalities))
+        found |= {name: value} if equals else dict.fromkeys(modalities, text)
+    return found
+
+
+def choose(
+    space: Workspace, about: dict[str, dict[str, Any]], sets: tuple[str, ...], told: dict[str, dict[str, str]], raw: bool = False
+) -> dict[str, Choice]:
+    """A choice for every modality of `about`, which is the manifest's account of those with items.
+
+    Args:
+        told: encoder, weights and keep by modality, from the command line.
+        raw: keep what the encoder reads, whatever else is said.
+
+    Raises:
+        ConfigError: with all that is wrong in any layer.
+    """
+    flags = {f"extract.{name}.{key}": config.Leaf(text, f"--{key}") for key, texts in told.items() for name, text in texts.items()}
+    layers = [space.layers["extract"], {k: v for k, v in config.overrides(sets).items() if k.startswith("extract.")}, flags]
+    layers = [{key: leaf for key, leaf in layer.items() if key.split(".")[1] in about or layer is not layers[0]} for layer in layers]
+    return {name: _choice(name, described, layers, raw) for name, described in about.items()}
+
+
+def _choice(name: str, about: dict[str, Any], layers: list[dict[str, config.Leaf]], raw: bool) -> Choice:
+    from omnifuse.models import registry
+
+    mine = [{key: leaf for key, leaf in layer.items() if key.startswith(f"extract.{name}.")} for layer in layers]
+    prefix = f"extract.{name}."
+    first = {f"{prefix}encoder": config.Field(ENCODERS[about["reads"]])}
+    told = config.resolve(first, [{k: v for k, v in layer.items() if k in first} for layer in mine]).values[f"{prefix}encoder"]
+    published = list(registry.find("encoder", told).published)
+    fields = first | {f"{prefix}weights": config.Field(AUTO), f"{prefix}keep": config.Field(AUTO, choices=(AUTO, *KEEPS))}
+    fields |= {f"{prefix}{option}": field for option, field in config.packaged("encoders", told)[0].items()}
+    values = {key.removeprefix(prefix): value for key, value in config.resolve(fields, mine).values.items()}
+    weights = values.pop("weights")
+    if weights == AUTO:
+        chinese = about.get("language") == "zh" and CHINESE in published
+        weights = CHINESE if chinese else published[0] if published else NONE
+    keep = values.pop("keep")
+    if raw or keep == AUTO:
+        keep = "raw" if raw or weights == NONE else "pooled"
+    return Choice(name, values.pop("encoder"), weights, keep, values)
+
+
+def decode_settings(choice: Choice) -> dict[str, Any]:
+    """What an encoder's options say of how its films and slices are decoded."""
+    return {"size": choice.options["size"]} if choice.options.get("size") else {}
+
+
+def recipes(choice: Choice, cohort: store.Artefact, model_dir: Path | None, allow_download: bool, dtype) -> Any:
+    """The recipe of a choice: one for all folds, or, where its weights are a run, one a fold.
+
+    Raises:
+        ConfigError: weights that are not there; a run of another cohort, or without one of the folds.
+    """
+    from omnifuse.models import registry
+    from omnifuse.models.rows import Recipe
+    from omnifuse.models.weights import find_weights
+
+    if choice.weights != NONE and _is_run(Path(choice.weights)):
+        return {fold: _tuned(choice, cohort, fold, dtype) for fold in cohort.meta["splits"]["folds"]}
+    weights = find_weights(registry.find("encoder", choice.encoder), choice.weights, model_dir, allow_download)
+    return Recipe({"name": choice.encoder, **choice.options}, weights, choice.keep, dtype)
+
+
+def _is_run(path: Path) -> bool:
+    return path.is_dir() and any(path.glob(f"fold*/{store.MANIFEST}"))
+
+
+def _tuned(choice: Choice, cohort: store.Artefact, fold: int, dtype) -> Any:
+    """The encoder of a unimodal run of the same cohort and fold: no patient of this fold's other parts has tuned it."""
+    from omnifuse.models.rows import Recipe
+    from omnifuse.models.weights import run_weights
+
+    path = Path(choice.weights) / f"fold{fold}"
+    if not (path / store.MANIFEST).is_file():
+        raise ConfigError(f"was not tuned on fold {fold} of this cohort", where=choice.weights, hint="omnifuse train --fold all")
+    run = store.open(path, "run")
+    if run.meta["cohort"] != cohort.fingerprint:
+        raise ConfigError("was tuned on another cohort, whose folds are others: test patients could have tuned it", where=path)
+    if choice.modality not in run.meta["built"]["encoders"]:
+        raise ConfigError(f"has no encoder of {choice.modality}", where=path, hint=f"it has {', '.join(run.meta['built']['encoders'])}")
+    described = {key: value for key, value in run.meta["built"]["encoders"][choice.modality].items() if key != "architecture"}
+    return Recipe(described, run_weights(run.file("weights.safetensors"), choice.modality), choice.keep, dtype)
