@@ -202,10 +202,14 @@ def _describe(table: pl.DataFrame, people: pl.DataFrame, meta: dict[str, Any], n
     counts = {str(fold): {part: {"patients": 0, "positive": 0} for part in PARTS} for fold in meta["folds"]}
     for row in tally.iter_rows(named=True):
         counts[str(row["fold"])][row["part"]] = {"patients": row["patients"], "positive": int(row["positive"])}
-    content = table.with_columns(pl.col("patient_id").cast(pl.String)).sort("fold", "patient_id").write_csv()  # 7 and "7" are the same
     refused = _refusal(known, counts)
-    sha256 = hashlib.sha256(content.encode()).hexdigest()
-    return {**meta, "sha256": sha256, "patients": people.height, "counts": counts, "refused": refused, **notes}
+    return {**meta, "sha256": content_hash(table), "patients": people.height, "counts": counts, "refused": refused, **notes}
+
+
+def content_hash(table: pl.DataFrame) -> str:
+    """sha256 of who is in which part; 7 and "7" are the same patient."""
+    content = table.with_columns(pl.col("patient_id").cast(pl.String)).sort("fold", "patient_id").write_csv()
+    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _refusal(known: pl.DataFrame, counts: dict[str, Any]) -> str | None:

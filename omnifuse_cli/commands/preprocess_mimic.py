@@ -1,4 +1,4 @@
-"""omnifuse preprocess mimic: MIMIC-III or IV tables to a cohort."""
+"""omnifuse preprocess mimic: MIMIC-III or IV tables, and films, notes and signals, to a cohort."""
 
 from __future__ import annotations
 
@@ -10,15 +10,29 @@ import click
 from omnifuse import config, console, options, workspace
 from omnifuse.preprocess.schema import ConfigError
 
-TASKS = ("mortality", "phenotyping", "los", "los_remaining")
+TASKS = ("mortality", "phenotyping", "los", "los_remaining", "radiology")
+MODALITIES = ("cxr", "rep", "dn", "sig")
+PAIRINGS = ("medfuse", "frontal", "any-view")
+SECTIONS = ("findings", "findings+impression", "full")
 COMPAT = ("none", "mimic3-benchmarks", "medfuse")
 path = click.Path(path_type=Path)
 
 
 @click.command(name="mimic")
 @click.option("--ehr", type=path, default=None, metavar="DIR", help="The folder with the tables.  [default: the workspace's]")
+@click.option("--cxr", type=path, metavar="DIR", help="MIMIC-CXR-JPG or MIMIC-CXR: films, and the report tree where it lies there.")
+@click.option("--notes", type=path, metavar="DIR", help="MIMIC-IV-Note, NOTEEVENTS, or MIMIC-CXR's report tree.")
+@click.option("--signals", type=path, metavar="DIR", help="MIMIC-IV-ECG or the matched waveforms (WFDB).")
 @options.out
-@click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="A task to label; may be repeated.  [default: all]")
+@click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="A task to label; may be repeated.  [default: all of stays]")
+@click.option(
+    "--modality", "modalities", type=click.Choice(MODALITIES), multiple=True, help="What to link.  [default: all that the folders hold]"
+)
+@click.option("--pairing", type=click.Choice(PAIRINGS), help="Views of which a stay's last film counts; medfuse: AP.  [default: medfuse]")
+@click.option("--sections", type=click.Choice(SECTIONS), help="Of a radiology report.  [default: findings]")
+@click.option("--exams", type=click.Choice(["chest", "all"]), help="Reports of chest films, or of every exam.  [default: chest]")
+@click.option("--report-pick", type=click.Choice(["all", "last"]), help="Reports of a sample's window.  [default: all]")
+@click.option("--allow-leak", is_flag=True, default=None, help="Link discharge notes, through which the tasks leak; results are marked.")
 @click.option("--step-hours", type=click.FloatRange(0.25, 24), help="Length of a bin.  [default: 2]")
 @click.option("--compat", type=click.Choice(COMPAT), help="Reproduce a published pipeline, faults included.  [default: none]")
 @click.option(
@@ -41,8 +55,21 @@ path = click.Path(path_type=Path)
 )
 @click.option("--max-bad", type=click.IntRange(0), help="Rows that --on-bad-row skip may leave out.  [default: 0]")
 @options.common
-def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, seed: int | None, sets: tuple[str, ...], **given) -> None:
+def command(
+    ehr: Path | None,
+    cxr: Path | None,
+    notes: Path | None,
+    signals: Path | None,
+    out: Path | None,
+    as_json: bool,
+    dry_run: bool,
+    seed: int | None,
+    sets: tuple[str, ...],
+    **given,
+) -> None:
     """MIMIC-III or MIMIC-IV tables to a cohort: stays, labels, 17 variables in 76 columns, folds.
+
+    Films, reports, notes and recordings are linked to the stays by the time at which each became known (docs/tasks.md).
 
     Says which release it found, how many stays each rule leaves, and what each rule changed. Windows are half-open; a value
     counts from the moment it was stored. A second call with the same input does nothing but check.
@@ -50,8 +77,10 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
     \b
     Example:
       omnifuse preprocess mimic --ehr /data/mimiciv/3.1 --out cohorts/mimic
+      omnifuse preprocess mimic --ehr /data/mimiciv/3.1 --cxr /data/mimic-cxr-jpg/2.1.0 --notes /data/mimic-iv-note/2.2
       omnifuse preprocess mimic --ehr /data/mimiciii/1.4 --compat mimic3-benchmarks --out cohorts/benchmark
     """
+    from omnifuse.preprocess.mimic.beside import Folders
     from omnifuse.preprocess.mimic.build import build_cohort
     from omnifuse.preprocess.mimic.plan import plan
 
@@ -60,11 +89,11 @@ def command(ehr: Path | None, out: Path | None, as_json: bool, dry_run: bool, se
     if source is None:
         raise ConfigError("no tables given", hint="--ehr DIR, or ehr: in omnifuse.yaml; omnifuse demo --raw DIR writes synthetic ones")
     target = out or space.output("cohorts", "mimic")
-    resolved = _options(space, given, sets, seed)
+    resolved, folders = _options(space, given, sets, seed), Folders(cxr, notes, signals)
     if dry_run:
-        _show_plan(plan(source, resolved), target, as_json)
+        _show_plan(plan(source, resolved, folders), target, as_json)
         return
-    cohort = build_cohort(source, target, resolved, progress=console.progress)
+    cohort = build_cohort(source, target, resolved, progress=console.progress, folders=folders)
     audit = cohort.json("audit.json")
     if not as_json:
         _show(cohort.meta, audit)
@@ -81,11 +110,11 @@ def _options(space: workspace.Workspace, given: dict, sets: tuple[str, ...], see
         told["los_thresholds"] = [text.strip() for text in told["los_thresholds"].split(",")]
     fields = {}
     for field in dataclasses.fields(Options):
-        default = field.default
+        default = None if "None" in str(field.type) else field.default  # takes null as well as a value
         fields[f"preprocess.{field.name}"] = config.Field(list(default) if isinstance(default, tuple) else default)
     flags = {f"preprocess.{name}": config.Leaf(_text(value), f"--{name.replace('_', '-')}") for name, value in told.items()}
     resolved = config.resolve(fields, [space.layers["preprocess"], config.overrides(sets), flags])
-    values = {name.removeprefix("preprocess."): value for name, value in resolved.values.items()}
+    values = {name.removeprefix("preprocess."): value for name, value in resolved.values.items() if resolved.origins[name] != "default"}
     values["seed"] = seed if seed is not None else space.settings.values["seed"]
     kinds = {field.name: field.default for field in dataclasses.fields(Options)}
     return Options(**{name: tuple(value) if isinstance(kinds[name], tuple) else value for name, value in values.items()})
@@ -106,13 +135,15 @@ def _show_plan(plan: dict, target: Path, as_json: bool) -> None:
         console.say(f"would read {plan['source']}:")
         console.table(rows, ("table", "size", "rows (about)"))
         console.say(f"would write {target}: {needed}; {store.free_text(target)}")
+        for warning in plan["warnings"]:
+            console.note(warning)
     console.finish(as_json, {**plan, "out": str(target)})
 
 
 def _show(meta: dict, audit: dict) -> None:
     source = meta["source"]
     console.say(f"found {source['dataset']} {source.get('version') or ''}".rstrip())
-    console.table([(name, told["rows"]) for name, told in source["tables"].items()], ("table", "rows"))
+    console.table([(name, "-" if told["rows"] is None else told["rows"]) for name, told in source["tables"].items()], ("table", "rows"))
     console.say("\nstays")
     steps = [(step["step"], step["stays"], step["admissions"], step["patients"]) for step in audit["attrition"]]
     console.table(steps, ("step", "stays", "admissions", "patients"))
@@ -125,6 +156,8 @@ def _show(meta: dict, audit: dict) -> None:
     if audit["rules"]:
         console.say("\nrules")
         console.table([(rule["rule"], rule["changed"], rule["what"]) for rule in audit["rules"]], ("rule", "changed", ""))
+    for name, told in audit.get("linked", {}).items():
+        _show_linked(name, told, meta["modalities"][name])
     console.say("\ntasks")
     rows = [(name, told["samples"], told["kind"], _positives(name, told, audit)) for name, told in meta["tasks"].items()]
     console.table(rows, ("task", "samples", "kind", "positive"))
@@ -132,6 +165,17 @@ def _show(meta: dict, audit: dict) -> None:
         console.note(f"training on this cohort is refused: {meta['splits']['refused']}")
     for warning in audit["warnings"]:
         console.note(warning)
+
+
+def _show_linked(name: str, told: dict, about: dict) -> None:
+    chosen = ", ".join(
+        f"{key} {about[key] or 'all'}" for key in ("pairing", "pick", "sections", "words", "exams", "source") if key in about
+    )
+    console.say(f"\n{name} ({chosen})")
+    left = sum(told["left_out"].values())
+    console.say(f"  {told['rows']:,} rows = {told['linked']:,} linked to stays + {left:,} left out")
+    counts = {**told["left_out"], **told["notes"], **told.get("radiology", {})}
+    console.table([(reason, count) for reason, count in counts.items() if count], indent="    ")
 
 
 def _positives(task: str, told: dict, audit: dict) -> str:

@@ -1,6 +1,7 @@
 """Raw MIMIC tables to a cohort: `build_cohort` composes what the other files of this folder hold.
 
-    detect -> fingerprint -> stays -> one pass over the events -> series and samples, range by range -> parts -> audit
+    detect -> fingerprint -> stays -> films, notes, recordings linked to them -> one pass over the events
+           -> series and samples, range by range -> parts -> audit
 
 An unchanged call (same tables, options and code) finds its cohort by the fingerprint and returns it.
 """
@@ -15,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from omnifuse.preprocess import splits, store
-from omnifuse.preprocess.mimic import audit, events, inputs, labels
+from omnifuse.preprocess.mimic import audit, beside, events, inputs, labels, linked, radiology
 from omnifuse.preprocess.mimic import cohort as stays_of
 from omnifuse.preprocess.mimic.compat import CompatMode
 from omnifuse.preprocess.mimic.default import DefaultMode
@@ -34,33 +35,57 @@ from omnifuse.preprocess.schema import InputError, Silent
 _LISTS = ("testset_mimic3.csv.gz", "valset_mimic3.csv.gz")
 
 
-def build_cohort(source: Path, out: Path, options: Options = Options(), progress=Silent) -> store.Artefact:  # noqa: B008
-    """Makes the cohort artefact at `out` from the raw MIMIC tables in `source`.
+def build_cohort(
+    source: Path,
+    out: Path,
+    options: Options = Options(),  # noqa: B008
+    progress=Silent,
+    folders: beside.Folders = beside.Folders(),  # noqa: B008
+) -> store.Artefact:
+    """Makes the cohort artefact at `out` from the raw MIMIC tables in `source`, and what `folders` hold beside them.
 
     Raises:
-        ConfigError: options that exclude each other, or do not fit the release.
+        ConfigError: options that exclude each other, or do not fit the release or the folders.
         InputError: a table is missing or broken, or nothing is left.
         ResourceError: the disk does not suffice.
     """
     found = detect(source)
     options, warnings = options.fitted(found.dataset)
     require(found, options.tasks)
+    others = beside.find(folders, found, options)
     hashes = inputs.hash_tables(found, inputs.tables_read(found, options), progress)
-    key = inputs.fingerprint(hashes, options)
-    if (artefact := store.current(out, "cohort", key)) is not None:
+    linked_hashes = others.hashes(progress) if others.modalities else {}
+    key = inputs.fingerprint(hashes, options, linked_hashes)
+    if (artefact := store.current(out, "cohort", key)) is not None and _same_places(artefact, others):
         return artefact
-    store.require_free(out, sum(needed_bytes(found, options)))
+    store.require_free(out, sum(needed_bytes(found, options, others)))
     with store.create(out, "cohort", fingerprint=key) as builder:
-        _build(found, builder, options, hashes, warnings, progress)
+        told = _build(found, others, builder, options, hashes, warnings, progress)
+        linked.account(builder.meta, told, linked_hashes)
     return store.open(out, "cohort")
 
 
-def _build(source: Source, builder: store.Builder, options: Options, hashes: dict[str, str], warnings: list[str], progress) -> None:
+def _same_places(cohort: store.Artefact, others: beside.Sources) -> bool:
+    """Whether the files are still where the cohort looks for them."""
+    known = cohort.meta["modalities"]
+    return all(known.get(name, {}).get("root") == root for name, root in others.places().items())
+
+
+def _build(
+    source: Source,
+    others: beside.Sources,
+    builder: store.Builder,
+    options: Options,
+    hashes: dict[str, str],
+    warnings: list[str],
+    progress,
+) -> linked.Linked:
     cohort = stays_of.select(source, compat=options.is_compat)
     rows, report, diagnoses = dict(cohort.rows), None, None
     if "phenotyping" in options.tasks:
-        diagnoses, report, rows["diagnoses_icd"], told = read_labels(source, cohort.stays, options)
-        warnings += told
+        diagnoses, report, rows["diagnoses_icd"], lines = read_labels(source, cohort.stays, options)
+        warnings += lines
+    told = linked.link(others, builder, cohort.stays, progress)
     mode = _mode(cohort.stays, options)
     ledger = Ledger()
     scratch = Scratch(builder.scratch("events").parent, cohort.stays.height)
@@ -71,16 +96,18 @@ def _build(source: Source, builder: store.Builder, options: Options, hashes: dic
     stays, everyone = _with_comfort(cohort, mode)
     grid = Grid(options.step_hours, options.lookback_hours, options.is_compat)
     samples = labels.Samples(options, grid, diagnoses)
-    tasks = labels.describe(options, phenotype_names())
-    writer = Writer(builder, stays, samples, tasks, ledger, options)
+    tasks = labels.describe(options, phenotype_names(), tuple(told.modalities))
+    writer = Writer(builder, stays, samples, tasks, ledger, options, told.links)
     writer.write(scratch, progress)
     counts = writer.finish()
     _require_samples(counts, samples, source)
     parts = _parts(cohort.stays, options)
+    if radiology.NAME in options.tasks:
+        counts[radiology.NAME], parts = _write_films(builder, told, parts, options)
     store.write_parquet(builder.path("parts.parquet"), parts.table)
     store.write_parquet(builder.path("stays.parquet"), cohort.stays.drop("died_hours").sort("stay_id"))
     rows |= dict(ledger.rows)
-    warnings += [*truncation_warnings(source, rows), *audit.mode_warnings(mode, ledger, options), *_split_warnings(parts)]
+    warnings += [*truncation_warnings(source, rows), *audit.mode_warnings(mode, ledger, options), *_split_warnings(parts), *told.warnings]
     store.write_json(
         builder.path("audit.json"),
         {
@@ -92,6 +119,7 @@ def _build(source: Source, builder: store.Builder, options: Options, hashes: dic
             "labels": labels.counts(tasks, counts),
             "phenotypes": report,
             "warnings": warnings,
+            **({"linked": told.audit} if told.audit else {}),
         },
     )
     builder.meta |= {
@@ -101,10 +129,24 @@ def _build(source: Source, builder: store.Builder, options: Options, hashes: dic
         "lookback_hours": float(options.lookback_hours),
         "time": "charttime" if options.is_compat else options.time,
         "tasks": {name: {**task.to_json(), "samples": counts[name][0]} for name, task in tasks.items()},
-        "modalities": {"ehr": {"kind": "series", "columns": list(COLUMNS), "continuous": list(CONTINUOUS)}},
+        "modalities": {"ehr": {"kind": "series", "columns": list(COLUMNS), "continuous": list(CONTINUOUS)}, **told.modalities},
         "splits": parts.meta,
         "rules": "none" if options.is_compat else _rule_options(options),
     }
+    return told
+
+
+def _write_films(
+    builder: store.Builder, told: linked.Linked, parts: splits.Parts, options: Options
+) -> tuple[tuple[int, np.ndarray], splits.Parts]:
+    """samples/radiology.parquet. Returns the number of films and of their labels, and the parts with the patients of the films."""
+    samples, films = radiology.make_samples(told.films, options.uncertain)
+    if samples.is_empty():
+        raise InputError("no sample is left for the task radiology", hint="no film of the list is there and has CheXpert labels")
+    store.write_parquet(builder.path(f"samples/{radiology.NAME}.parquet"), samples)
+    parts = radiology.with_outsiders(parts, samples)
+    told.audit["cxr"]["radiology"] = {**films, "patients who train only": parts.meta["outside"]["patients"]}
+    return (samples.height, audit.label_counts(samples["y"], radiology.TASK)), parts
 
 
 def _mode(stays: pl.DataFrame, options: Options) -> CompatMode | DefaultMode:

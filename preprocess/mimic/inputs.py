@@ -37,15 +37,15 @@ def hash_tables(source: Source, names: list[str], progress) -> dict[str, str]:
     return found
 
 
-def fingerprint(hashes: dict[str, str], options: Options) -> str:
-    """The key of a cohort: equal keys, equal cohorts."""
-    return store.digest({"tables": hashes, "options": options.to_json(), "code": code_hash()})
+def fingerprint(hashes: dict[str, str], options: Options, linked: dict[str, str] | None = None) -> str:
+    """The key of a cohort: equal keys, equal cohorts. `linked`: of what is linked to the stays (beside.Sources.hashes)."""
+    return store.digest({"tables": hashes, "options": options.to_json(), "code": code_hash(), "linked": linked or {}})
 
 
 def code_hash() -> str:
     """sha256 over the source and the resources that a cohort is made with: another version of a rule makes another cohort."""
     root = Path(str(resources.files("omnifuse.preprocess")))
-    files = [root / "splits.py", root / "frozen.py"]
+    files = [root / name for name in ("splits.py", "frozen.py", "text.py", "sections.py", "inside.py")]
     for folder in ("tables", "mimic", "mimic/resources"):
         files += sorted(file for file in (root / folder).iterdir() if file.is_file())
     return store.digest([[file.relative_to(root).as_posix(), store.sha256(file)] for file in files])

@@ -16,11 +16,13 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from omnifuse.preprocess.mimic import radiology, windows
 from omnifuse.preprocess.mimic.grid import EPS, HOUR_US, Grid
 from omnifuse.preprocess.mimic.options import Options
 from omnifuse.preprocess.schema import Task
@@ -31,8 +33,12 @@ BUCKET_DAYS = (1, 2, 3, 4, 5, 6, 7, 8, 14)
 BUCKETS = ("0-1 d", "1-2 d", "2-3 d", "3-4 d", "4-5 d", "5-6 d", "6-7 d", "7-8 d", "8-14 d", "14+ d")
 
 
-def describe(options: Options, phenotypes: list[str]) -> dict[str, Task]:
-    """The tasks as the manifest tells them."""
+def describe(options: Options, phenotypes: list[str], linked: tuple[str, ...] = ()) -> dict[str, Task]:
+    """The tasks as the manifest tells them.
+
+    Args:
+        linked: the modalities beside ehr; a task that leaks through one of them says so in its notes (`leaks`: {modality: reason}).
+    """
     days = options.los_thresholds
     if len(days) == 1:
         los = Task("los", "binary", (f"los > {days[0]:g} d",), {"window_hours": options.los_window_hours, "thresholds_days": list(days)})
@@ -44,14 +50,20 @@ def describe(options: Options, phenotypes: list[str]) -> dict[str, Task]:
         "phenotyping": Task("phenotyping", "multilabel", tuple(phenotypes), {"retrospective": True}),
         "los": los,
         "los_remaining": Task("los_remaining", "multiclass", BUCKETS, {"every_hours": 1.0}),
+        radiology.NAME: radiology.TASK,
     }
-    return {name: every[name] for name in options.tasks}
+    return {name: _marked(every[name], linked) for name in options.tasks}
+
+
+def _marked(task: Task, linked: tuple[str, ...]) -> Task:
+    leaks = windows.leaks(task.name, linked)
+    return replace(task, notes={**task.notes, "leaks": leaks}) if leaks else task
 
 
 def longest_window(options: Options) -> float:
     """Hours of a stay that some task looks at: infinite where one needs the whole."""
     hours = {"mortality": MORTALITY_HOURS, "los": options.los_window_hours}
-    return max(hours.get(task, np.inf) for task in options.tasks)
+    return max((hours.get(task, np.inf) for task in options.stay_tasks), default=MORTALITY_HOURS)
 
 
 class Samples:

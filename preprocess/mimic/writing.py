@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import polars as pl
 
@@ -10,6 +12,7 @@ from omnifuse.preprocess.mimic.benchmark_series import benchmark_episodes
 from omnifuse.preprocess.mimic.grid import hours_since, to_us
 from omnifuse.preprocess.mimic.labels import MORTALITY_HOURS, Samples, longest_window
 from omnifuse.preprocess.mimic.ledger import Ledger
+from omnifuse.preprocess.mimic.linking import Link
 from omnifuse.preprocess.mimic.options import Options
 from omnifuse.preprocess.mimic.scratch import Scratch
 from omnifuse.preprocess.mimic.series import default_episodes
@@ -30,16 +33,26 @@ class Writer:
         bins, observed: number of bins written, and [17] how many of them hold a value of each channel.
     """
 
-    def __init__(self, builder: Builder, stays: pl.DataFrame, samples: Samples, tasks: dict[str, Task], ledger: Ledger, options: Options):
+    def __init__(
+        self,
+        builder: Builder,
+        stays: pl.DataFrame,
+        samples: Samples,
+        tasks: dict[str, Task],
+        ledger: Ledger,
+        options: Options,
+        links: Sequence[Link] = (),
+    ):
+        self._links = links
         self._builder, self._stays, self._samples, self._ledger, self._options = builder, stays, samples, ledger, options
         self._grid = samples.grid
         self._ehr = ArraySpool(builder.path("ehr.npy"), len(COLUMNS))
         self._tails = ArraySpool(builder.path("ehr_tails.npy"), len(COLUMNS))
         folder = builder.scratch("spool").parent
         self._events = TableSpool(folder, "series")
-        self._tables = {task: TableSpool(folder, f"samples-{task}") for task in options.tasks}
+        self._tables = {task: TableSpool(folder, f"samples-{task}") for task in options.stay_tasks}
         self._tasks = tasks
-        self._counts = {name: np.zeros(task.outputs, dtype=np.int64) for name, task in tasks.items()}
+        self._counts = {name: np.zeros(tasks[name].outputs, dtype=np.int64) for name in self._tables}
         self._window = longest_window(options)
         self.bins, self.observed = 0, np.zeros(17, dtype=np.int64)
 
@@ -70,8 +83,10 @@ class Writer:
         self.bins += len(observed)
         self.observed += observed.sum(0)
         first = np.where(tokens.first_since == _NEVER, np.inf, hours_since(tokens.first_since))
-        for task in self._options.tasks:
+        for task in self._tables:
             frame = self._placed(self._samples.make(task, stays, first), tokens, begin, end)
+            for link in self._links:
+                frame = link.add(frame, task)
             if task == "mortality" and not self._options.is_compat:
                 self._count_border(episodes, frame["stay"].to_numpy())
             self._counts[task] += label_counts(frame["y"], self._tasks[task])
