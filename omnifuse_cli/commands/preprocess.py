@@ -7,7 +7,11 @@ import importlib
 import click
 
 # Name -> one-line help; the module omnifuse.commands.preprocess_NAME is imported on use.
-SOURCES = {"mimic": "MIMIC-III or MIMIC-IV tables: stays, labels, 17 variables, folds."}
+SOURCES = {
+    "mimic": "MIMIC-III or MIMIC-IV tables: stays, labels, 17 variables, folds.",
+    "lung": "A manifest of lung lesions: CT, PET, reports, subtypes, folds.",
+    "table": "Your own tables, as a YAML describes them: columns, series, films, DICOM, texts, signals.",
+}
 
 
 class Sources(click.Group):

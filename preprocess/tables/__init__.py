@@ -12,6 +12,6 @@ on_bad_row="skip", a counted bad row. No message holds a value.
 
 from omnifuse.preprocess.tables.columns import Column
 from omnifuse.preprocess.tables.reader import Chunk, find, header, read, stream
-from omnifuse.preprocess.tables.times import DATETIME_FORMATS, parse_datetime
+from omnifuse.preprocess.tables.times import DATETIME_FORMATS, parse_datetime, try_datetime
 
-__all__ = ["DATETIME_FORMATS", "Chunk", "Column", "find", "header", "parse_datetime", "read", "stream"]
+__all__ = ["DATETIME_FORMATS", "Chunk", "Column", "find", "header", "parse_datetime", "read", "stream", "try_datetime"]

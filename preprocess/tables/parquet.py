@@ -103,7 +103,7 @@ def _text(raw: pl.Expr, dtype: pl.DataType) -> pl.Expr | None:
         return raw.dt.strftime("%Y-%m-%d")
     if isinstance(dtype, pl.Datetime) and dtype.time_zone is None:
         return raw.dt.strftime("%Y-%m-%d %H:%M:%S%.f")
-    return raw.cast(pl.String) if dtype.is_numeric() else None
+    return raw.cast(pl.String) if dtype.is_numeric() or dtype == pl.Boolean else None  # true, false
 
 
 def _judge(frame: pl.DataFrame, layout: Layout, most: int) -> Parsed:

@@ -29,19 +29,25 @@ def parse_datetime(frame: pl.DataFrame, column: str, path: Path, formats: Sequen
         InputError: a text fits none of the formats. It names the first such row, never the text.
     """
     text = frame[column]
-    if text.dtype != pl.String:
-        return frame.with_columns(text.cast(pl.Datetime("us")))
-    parsed = _parse(text, formats[0])
-    for format in formats[1:]:
-        if parsed.null_count() == text.null_count():
-            return frame.with_columns(parsed)
-        left = text.set(parsed.is_not_null(), None)
-        parsed = parsed.fill_null(_parse(left, format))
+    parsed = try_datetime(text, formats)
     wrong = (parsed.is_null() & text.is_not_null()).arg_true()
     if len(wrong):
         row = f":{frame['row'][wrong[0]]}" if "row" in frame.columns else ""
         raise InputError("is no date-time", where=f"{path}{row}:{column}", hint="2130-02-04 04:00:00, 2130-02-04 or 2/4/2130 4:00")
     return frame.with_columns(parsed)
+
+
+def try_datetime(text: pl.Series, formats: Sequence[str] = DATETIME_FORMATS) -> pl.Series:
+    """Datetime("us") of each text, null where it is null or fits none of the formats."""
+    if text.dtype != pl.String:
+        return text.cast(pl.Datetime("us"))
+    parsed = _parse(text, formats[0])
+    for format in formats[1:]:
+        if parsed.null_count() == text.null_count():
+            break
+        left = text.set(parsed.is_not_null(), None)
+        parsed = parsed.fill_null(_parse(left, format))
+    return parsed
 
 
 def _parse(text: pl.Series, format: str) -> pl.Series:
