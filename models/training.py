@@ -30,7 +30,7 @@ from omnifuse.models.loop import Trainer
 from omnifuse.models.parts.heads import probabilities
 from omnifuse.models.plan import Plan, make_plan, require_learnable
 from omnifuse.models.prediction import FINAL, Predicted, Reader, predict, tabulate
-from omnifuse.models.weights import Weights
+from omnifuse.models.weights import TOKENISER, VOCABULARY, Weights
 from omnifuse.preprocess import schema, store
 from omnifuse.preprocess.schema import ConfigError, ResourceError
 
@@ -163,6 +163,9 @@ def _write(plan: Plan, building: store.Builder, trainer: Trainer, predicted: dic
     method, journal, samples, step = trainer.method, trainer.journal, plan.samples, trainer.at.total
     weights = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in method.state_dict().items()}
     store.write_safetensors(building.path("weights.safetensors"), weights)
+    for name, found in plan.weights.items():
+        for file in filter(found.has, TOKENISER):  # so that a tuned encoder can read other texts
+            store.write_text(building.path(f"{VOCABULARY}/{name}/{file}"), found.file(file).read_text(encoding="utf-8"))
     history, traced = journal.table(), pl.col("name").str.starts_with("trace/")
     store.write_parquet(building.path("history.parquet"), history.filter(~traced))
     traces = history.filter(traced).with_columns(pl.col("name").str.strip_prefix("trace/"))

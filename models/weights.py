@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["TOKENISER", "Hub", "TorchFile", "Weights", "find_weights", "run_weights"]
 
 RUN_WEIGHTS = "weights.safetensors"
+VOCABULARY = "vocabulary"  # of a run: the tokeniser's files of the networks that it tuned, by modality
 # Of a configuration: names of classes and labels, and what tells transformers how to load.
 NOT_SHAPE = ("architectures", "id2label", "label2id", "transformers_version", "torch_dtype", "dtype", "quantization_config")
 
@@ -45,7 +46,7 @@ class Weights:
         files: what is read of it, by name.
         digest: sha256 over names and bytes of the files: what features are keyed by.
         architecture: what the files say of the network's shape; the constructor's option of that name.
-        modality: whose encoder of a run this is; None of published weights.
+        modality: whose encoder of a run this is; None of published weights. The run keeps the tokeniser's files too.
         encoder: `name` and options of that run's encoder.
     """
 
@@ -68,7 +69,14 @@ class Weights:
         return self.folder / next(name for name in self.files if Path(name).suffix in SUFFIXES)
 
     def has(self, name: str) -> bool:
-        return name in self.files
+        return self._named(name) in self.files
+
+    def file(self, name: str) -> Path:
+        """One of the files, by its published name."""
+        return self.folder / self._named(name)
+
+    def _named(self, name: str) -> str:
+        return f"{VOCABULARY}/{self.modality}/{name}" if self.native else name
 
     def tensors(self) -> dict[str, Tensor]:
         """By the names of the file; of a run those of the encoder. Raises ArtefactError where the file is broken or doctored."""
@@ -121,8 +129,10 @@ def run_weights(path: Path, modality: str) -> Weights:
     if modality not in encoders:
         raise ConfigError(f"this run has no modality {modality!r}", where=path, hint=nearest(modality, encoders))
     file, described = run.file(RUN_WEIGHTS), encoders[modality]
-    digest = store.digest({"modality": modality, file.name: run.files[file.name]["sha256"]})
-    return Weights(str(path), run.folder, (file.name,), digest, described.get("architecture") or {}, modality, described)
+    words = tuple(name for name in run.files if name.startswith(f"{VOCABULARY}/{modality}/"))
+    files = (file.name, *words)
+    digest = store.digest({"modality": modality} | {name: store.sha256(run.file(name)) for name in files})
+    return Weights(str(path), run.folder, files, digest, described.get("architecture") or {}, modality, described)
 
 
 def _name(encoder: type[Encoder]) -> str:

@@ -2,6 +2,7 @@
 
     extract.MODALITY.encoder   .weights   .keep       in omnifuse.yaml, --set, or the options --encoder, --weights, --keep
     extract.MODALITY.OPTION                           an option of that encoder
+    extract.MODALITY.decode.SETTING                   how its items are decoded, e.g. the leads of signals
 
 By default the encoder of the papers with its published weights: films and slices ResNet34, texts BERT. An encoder without published
 weights (for signals, and the small ones) learns with the rest: then what it reads is kept, `raw`, and training starts it from nothing.
@@ -26,13 +27,14 @@ AUTO, NONE = "auto", "none"
 
 @dataclass(frozen=True)
 class Choice:
-    """`weights` is a published name, a path, or NONE; `options` those of the encoder."""
+    """`weights` is a published name, a path, or NONE; `options` those of the encoder, `decode` those of the decoder."""
 
     modality: str
     encoder: str
     weights: str
     keep: str
     options: dict[str, Any]
+    decode: dict[str, Any]
 
 
 def pairs(told: tuple[str, ...], modalities: list[str], flag: str) -> dict[str, str]:
@@ -66,6 +68,7 @@ def choose(
 
 def _choice(name: str, about: dict[str, Any], layers: list[dict[str, config.Leaf]], raw: bool) -> Choice:
     from omnifuse.models import registry
+    from omnifuse.preprocess.items import decoder_settings
 
     mine = [{key: leaf for key, leaf in layer.items() if key.startswith(f"extract.{name}.")} for layer in layers]
     prefix = f"extract.{name}."
@@ -74,7 +77,9 @@ def _choice(name: str, about: dict[str, Any], layers: list[dict[str, config.Leaf
     published = list(registry.find("encoder", told).published)
     fields = first | {f"{prefix}weights": config.Field(AUTO), f"{prefix}keep": config.Field(AUTO, choices=(AUTO, *KEEPS))}
     fields |= {f"{prefix}{option}": field for option, field in config.packaged("encoders", told)[0].items()}
+    fields |= {f"{prefix}decode.{key}": config.Field(value) for key, value in decoder_settings(about).items()}
     values = {key.removeprefix(prefix): value for key, value in config.resolve(fields, mine).values.items()}
+    decode = {key.removeprefix("decode."): values.pop(key) for key in list(values) if key.startswith("decode.")}
     weights = values.pop("weights")
     if weights == AUTO:
         chinese = about.get("language") == "zh" and CHINESE in published
@@ -82,12 +87,13 @@ def _choice(name: str, about: dict[str, Any], layers: list[dict[str, config.Leaf
     keep = values.pop("keep")
     if raw or keep == AUTO:
         keep = "raw" if raw or weights == NONE else "pooled"
-    return Choice(name, values.pop("encoder"), weights, keep, values)
+    return Choice(name, values.pop("encoder"), weights, keep, values, decode)
 
 
 def decode_settings(choice: Choice) -> dict[str, Any]:
-    """What an encoder's options say of how its films and slices are decoded."""
-    return {"size": choice.options["size"]} if choice.options.get("size") else {}
+    """How the items are decoded: what was told, and the size that the encoder wants films and slices in."""
+    wanted = {"size": choice.options["size"]} if choice.options.get("size") else {}
+    return choice.decode | wanted
 
 
 def recipes(choice: Choice, cohort: store.Artefact, model_dir: Path | None, allow_download: bool, dtype) -> Any:

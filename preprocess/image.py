@@ -4,7 +4,7 @@
 - JPEG is decoded by PIL at a fraction of its size (`draft`: the DCT at 1/2, 1/4 or 1/8, at least twice `size`), which differs from the
   full decode by 0.15 grey levels in the mean and halves the time.
 - 16-bit PNG is scaled by the range that it uses; PIL's own conversion clips it at 255.
-- DICOM: preprocess/film_dicom.py.
+- DICOM: preprocess/dicom/film.py.
 - `fit`: "squash" to the square, or "crop" its centre after resizing the shorter side to size * 256 / 224, as MedFuse does.
 """
 
@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from omnifuse.preprocess import codestream, film_dicom
-from omnifuse.preprocess.guarded_dicom import MEGAPIXELS
+from omnifuse.preprocess.dicom import codestream
+from omnifuse.preprocess.dicom.film import read_film
+from omnifuse.preprocess.dicom.reading import MEGAPIXELS
 from omnifuse.preprocess.inside import inside
 from omnifuse.preprocess.schema import ConfigError, OmnifuseError, Unreadable
 
@@ -64,7 +65,7 @@ def decode(root: Path, item: dict[str, Any], settings: dict[str, Any]) -> np.nda
     Shapes: [1, C, size, size] uint8; air is black.
 
     Raises:
-        Unreadable: see inside.py and guarded_dicom.py; cut off, altered, blank, below 16 pixels a side or above 64 megapixels.
+        Unreadable: see inside.py and dicom/reading.py; cut off, altered, blank, below 16 pixels a side or above 64 megapixels.
     """
     channels, size, _ = shape(settings)
     path = inside(root, item["path"])
@@ -73,7 +74,7 @@ def decode(root: Path, item: dict[str, Any], settings: dict[str, Any]) -> np.nda
         if content[128:132] != b"DICM" and content.startswith((JPEG, PNG)):
             film = _photograph(content, size if settings["draft"] else None)
         else:
-            film = Image.fromarray(film_dicom.read_film(path, equalise=settings["equalise"]))
+            film = Image.fromarray(read_film(path, equalise=settings["equalise"]))
         if min(film.size) < SMALLEST:
             raise Unreadable(f"smaller than {SMALLEST} pixels a side")
         pixels = np.asarray(_fitted(film, size, settings["fit"]))
@@ -87,7 +88,7 @@ def decode(root: Path, item: dict[str, Any], settings: dict[str, Any]) -> np.nda
 
 
 def _content(path: Path) -> bytes:
-    """The bytes of a JPEG or PNG; of a DICOM file the first ones, the rest is read by guarded_dicom."""
+    """The bytes of a JPEG or PNG; of a DICOM file the first ones, the rest is read by dicom/reading.py."""
     try:
         with open(path, "rb") as file:
             content = file.read(132)

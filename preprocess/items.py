@@ -34,6 +34,13 @@ DECODERS = {
     "volume": "omnifuse.preprocess.lung.volume",
     "signal": "omnifuse.preprocess.signal",
 }
+_DICOM = ("inside.py", "dicom/*.py")
+# What a decoder's rows depend on: another version of it makes features anew.
+SOURCES = {
+    "image": (*_DICOM, "image.py"),
+    "volume": (*_DICOM, "lung/*.py"),
+    "signal": ("inside.py", "signal.py"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,8 +77,18 @@ class Items:
         return self.table["text"][number]
 
     def fingerprint(self) -> str:
-        """Of everything that decides what is decoded, but for the bytes of the files: they are told by the cohort's own fingerprint."""
-        return store.digest({"reads": self.reads, "settings": self.settings})
+        """Of all that decides what is decoded, the code too, but for the table and the bytes of the files: those the cohort tells."""
+        home = Path(__file__).parent
+        code = [file for pattern in SOURCES.get(self.reads, ()) for file in sorted(home.glob(pattern))]
+        told = {file.relative_to(home).as_posix(): store.sha256(file) for file in code}
+        return store.digest({"reads": self.reads, "settings": self.settings, "code": told})
+
+
+def decoder_settings(about: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a modality's decoder, as its cohort has them."""
+    if about["reads"] == TEXT:
+        return {}
+    return {**importlib.import_module(DECODERS[about["reads"]]).DEFAULTS, **about.get("decode", {})}
 
 
 def open_items(cohort: store.Artefact, modality: str, root: Path | None = None, settings: dict[str, Any] | None = None) -> Items:

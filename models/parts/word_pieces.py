@@ -60,9 +60,9 @@ def word_pieces(weights: Weights | None, encoder: str) -> WordPieces:
     for names, read in _READERS.items():
         if all(map(weights.has, names)):
             try:
-                return WordPieces(read(*(weights.folder / name for name in names)))
+                return WordPieces(read(*map(weights.file, names)))
             except Exception:  # tokenizers raises bare Exception, with the text of the line it stumbled over
-                raise ArtefactError("is no vocabulary of word pieces", where=weights.folder / names[0], hint="get the file again") from None
+                raise ArtefactError("is no vocabulary of word pieces", where=weights.file(names[0]), hint="get the file again") from None
     wanted = ", ".join(" with ".join(names) for names in _READERS)
     raise ConfigError(f"holds no vocabulary for {encoder}", where=weights.folder, hint=f"one of {wanted}")
 

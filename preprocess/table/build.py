@@ -194,6 +194,6 @@ def code_hash() -> str:
     """sha256 over the source that a cohort is made with: another version of a rule makes another cohort."""
     root = Path(str(resources.files("omnifuse.preprocess")))
     files = [root / f"{name}.py" for name in ("splits", "frozen", "assembly", "items", "inside", "text", "sections")]
-    for folder in ("tables", "table"):
+    for folder in ("tables", "table", "dicom", "lung"):
         files += sorted((root / folder).glob("*.py"))
     return store.digest([[file.relative_to(root).as_posix(), store.sha256(file)] for file in files])

@@ -52,7 +52,7 @@ def item(root: Path, name: str, kind: str, counts: Counter) -> dict[str, Any]:
         series = min(fit, key=lambda one: rank_ct(one, RULE))
         factors = [1.0] * len(series.slices)
     counts["series with gaps in z"] += series.gaps > 0
-    return {**imaging._stack(series, factors), **imaging._whole(series.stack)}
+    return {**imaging.describe_stack(series, factors), **imaging.whole_stack(series.stack)}
 
 
 def _best_pet(fit: list[Series], counts: Counter) -> tuple[Series, Suv]:

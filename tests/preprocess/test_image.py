@@ -15,7 +15,7 @@ from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 
 from omnifuse.preprocess import image
-from omnifuse.preprocess.film_dicom import read_film
+from omnifuse.preprocess.dicom.film import read_film
 from omnifuse.preprocess.schema import ConfigError, Unreadable
 
 SETTINGS = image.DEFAULTS

@@ -17,7 +17,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 
-from omnifuse.preprocess.guarded_dicom import guarded, read_image, read_pixels
+from omnifuse.preprocess.dicom.reading import guarded, read_image, read_pixels
 from omnifuse.preprocess.schema import Unreadable
 
 STRIPS = 16
@@ -32,7 +32,7 @@ def read_film(path: Path, *, equalise: bool = False) -> np.ndarray:
     Shapes: [rows, columns] uint8.
 
     Raises:
-        Unreadable: see guarded_dicom; several frames, colours, or pixels of more than 16 bits.
+        Unreadable: see dicom/reading.py; several frames, colours, or pixels of more than 16 bits.
     """
     dataset = read_image(path)
     with guarded():

@@ -26,8 +26,8 @@ from pydicom.filereader import read_dataset, read_partial
 from pydicom.pixels import get_decoder
 from pydicom.pixels.utils import as_pixel_options
 
-from omnifuse.preprocess import codestream, gdcm_process
-from omnifuse.preprocess.dicom_file import GDCM, NATIVE, BoundedFile, opened
+from omnifuse.preprocess.dicom import codestream, gdcm_process
+from omnifuse.preprocess.dicom.opening import GDCM, NATIVE, BoundedFile, opened
 from omnifuse.preprocess.schema import OmnifuseError, Unreadable
 
 MEGAPIXELS = 64

@@ -27,7 +27,7 @@ from omnifuse.preprocess.schema import ResourceError, Unreadable
 
 SECONDS = 60
 MEMORY_BYTES = 2**32
-COMMAND = (sys.executable, "-m", "omnifuse.preprocess.gdcm_process")
+COMMAND = (sys.executable, "-m", "omnifuse.preprocess.dicom.gdcm_process")
 
 
 class Decoder:

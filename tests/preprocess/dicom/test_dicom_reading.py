@@ -17,7 +17,7 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
-from omnifuse.preprocess import codestream, dicom_file, gdcm_process, guarded_dicom
+from omnifuse.preprocess.dicom import codestream, gdcm_process, opening, reading
 from omnifuse.preprocess.schema import ResourceError, Unreadable
 
 SHIPPED = Path(pydicom.__file__).parent / "data/test_files"
@@ -30,10 +30,10 @@ def phrases(*modules) -> set[str]:
     calls = [node for module in modules for node in ast.walk(ast.parse(Path(module.__file__).read_text())) if isinstance(node, ast.Call)]
     reasons = [call.args[0] for call in calls if getattr(call.func, "id", "") == "Unreadable"]
     told = {reason.value for reason in reasons if isinstance(reason, ast.Constant)}
-    return told | {f"more than {guarded_dicom.MEGAPIXELS} megapixels", "smaller than 16 pixels a side"}
+    return told | {f"more than {reading.MEGAPIXELS} megapixels", "smaller than 16 pixels a side"}
 
 
-def reason(path: Path, read=guarded_dicom.read_pixels) -> str:
+def reason(path: Path, read=reading.read_pixels) -> str:
     with pytest.raises(Unreadable) as caught:
         read(path)
     assert caught.value.__cause__ is None and "CANARY" not in str(caught.value)
@@ -57,8 +57,8 @@ def test_pixels_are_those_of_pydicom(name):
     path = SHIPPED / f"{name}.dcm"
     dataset = pydicom.dcmread(path)
     theirs, _ = pydicom.pixels.get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(dataset, raw=True)
-    for source in (path, guarded_dicom.read_header(path), guarded_dicom.read_image(path)):
-        ours = guarded_dicom.read_pixels(source)
+    for source in (path, reading.read_header(path), reading.read_image(path)):
+        ours = reading.read_pixels(source)
         np.testing.assert_array_equal(ours, theirs)
         assert ours.dtype.isnative and ours.dtype.itemsize == theirs.dtype.itemsize
 
@@ -66,7 +66,7 @@ def test_pixels_are_those_of_pydicom(name):
 @pytest.mark.parametrize("name", ["MR_small_jp2klossless", "MR_small_jpeg_ls_lossless", "MR_small_RLE"])
 def test_compressed_pixels_are_those_of_the_original(name):
     original = pydicom.dcmread(SHIPPED / "MR_small.dcm").pixel_array
-    np.testing.assert_array_equal(guarded_dicom.read_pixels(SHIPPED / f"{name}.dcm"), original)
+    np.testing.assert_array_equal(reading.read_pixels(SHIPPED / f"{name}.dcm"), original)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_what_gdcm_compresses_comes_back(tmp_path, syntax):
     writer.SetFileName(str(tmp_path / "compressed.dcm"))
     writer.SetImage(change.GetOutput())
     assert writer.Write()
-    assert guarded_dicom.transfer_syntax(guarded_dicom.read_header(tmp_path / "compressed.dcm")).is_compressed
-    np.testing.assert_array_equal(guarded_dicom.read_pixels(tmp_path / "compressed.dcm"), pixels)
+    assert reading.transfer_syntax(reading.read_header(tmp_path / "compressed.dcm")).is_compressed
+    np.testing.assert_array_equal(reading.read_pixels(tmp_path / "compressed.dcm"), pixels)
 
 
 @pytest.mark.parametrize("syntax", [uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian])
@@ -96,11 +96,11 @@ def test_a_dataset_without_preamble_is_read(tmp_path, syntax):
     whole = write(tmp_path / "whole.dcm", film(PIXELS, syntax=syntax)).read_bytes()
     bare = tmp_path / "bare.dcm"
     bare.write_bytes(whole[whole.index(struct.pack("<HH", 8, 0x16)) :])
-    np.testing.assert_array_equal(guarded_dicom.read_pixels(bare), PIXELS)
+    np.testing.assert_array_equal(reading.read_pixels(bare), PIXELS)
 
 
 def test_a_header_stops_before_the_pixels(tmp_path):
-    header = guarded_dicom.read_header(write(tmp_path / "film.dcm", film(PIXELS)))
+    header = reading.read_header(write(tmp_path / "film.dcm", film(PIXELS)))
     assert header.Rows == 40 and "PixelData" not in header and header.filename.endswith("film.dcm")
 
 
@@ -158,7 +158,7 @@ def test_a_cut_file_is_refused(tmp_path):
     path = write(tmp_path / "film.dcm", film(PIXELS))
     path.write_bytes(path.read_bytes()[:-1])
     assert reason(path) == "cut off"
-    assert guarded_dicom.read_header(path).Rows == 40
+    assert reading.read_header(path).Rows == 40
 
 
 def test_a_folder_and_a_missing_file_are_refused(tmp_path):
@@ -200,7 +200,7 @@ def test_a_header_out_of_proportion_is_refused(tmp_path, name):
 
 def test_a_header_of_some_size_is_read(tmp_path):
     structures = element(ICONS, b"SQ", (ITEM + element(0x00880140, b"UI", b"")[:8] + ITEM_END) * 5000 + END, 2**32 - 1)
-    np.testing.assert_array_equal(guarded_dicom.read_pixels(with_element(tmp_path / "film.dcm", structures)), PIXELS)
+    np.testing.assert_array_equal(reading.read_pixels(with_element(tmp_path / "film.dcm", structures)), PIXELS)
 
 
 def deflated(path: Path, dataset: Dataset, padding: int = 0) -> Path:
@@ -215,9 +215,9 @@ def deflated(path: Path, dataset: Dataset, padding: int = 0) -> Path:
 
 def test_a_deflated_dataset_is_inflated_up_to_a_cap(tmp_path, monkeypatch):
     path = deflated(tmp_path / "film.dcm", film(PIXELS))
-    np.testing.assert_array_equal(guarded_dicom.read_pixels(guarded_dicom.read_header(path)), PIXELS)
-    monkeypatch.setattr(dicom_file, "INFLATED_BYTES", 10**6)
-    np.testing.assert_array_equal(guarded_dicom.read_pixels(path), PIXELS)
+    np.testing.assert_array_equal(reading.read_pixels(reading.read_header(path)), PIXELS)
+    monkeypatch.setattr(opening, "INFLATED_BYTES", 10**6)
+    np.testing.assert_array_equal(reading.read_pixels(path), PIXELS)
     assert reason(deflated(path, film(PIXELS), 10**7)) == "inflates to far more than an image"
 
 
@@ -269,7 +269,7 @@ def test_sizes_that_a_frame_tells():
 def test_gdcm_dies_alone(tmp_path):
     """python-gdcm aborts the interpreter on this frame."""
     sound = SHIPPED / "SC_rgb_jpeg_lossy_gdcm.dcm"
-    before = guarded_dicom.read_pixels(sound)
+    before = reading.read_pixels(sound)
     broken = tmp_path / "broken.dcm"
     content = bytearray(sound.read_bytes())
     at = content.index(b"\xff\xc4")  # the Huffman table
@@ -277,7 +277,7 @@ def test_gdcm_dies_alone(tmp_path):
     broken.write_bytes(content)
     assert reason(broken) == "cannot be decoded"
     assert gdcm_process.decode.child is None
-    np.testing.assert_array_equal(guarded_dicom.read_pixels(sound), before)
+    np.testing.assert_array_equal(reading.read_pixels(sound), before)
 
 
 def test_gdcm_that_does_not_answer_is_ended(monkeypatch):
@@ -297,14 +297,14 @@ def test_gdcm_that_cannot_start_is_no_fault_of_a_frame(monkeypatch):
 
 
 def _decode_in_a_fork(answers) -> None:
-    pixels = guarded_dicom.read_pixels(SHIPPED / "MR_small_jp2klossless.dcm")
+    pixels = reading.read_pixels(SHIPPED / "MR_small_jp2klossless.dcm")
     answers.put((int(pixels.sum()), gdcm_process.decode.child.pid))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 def test_a_forked_process_has_its_own_gdcm():
     path = SHIPPED / "MR_small_jp2klossless.dcm"
-    before = guarded_dicom.read_pixels(path).sum()
+    before = reading.read_pixels(path).sum()
     own = gdcm_process.decode.child.pid
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
@@ -316,7 +316,7 @@ def test_a_forked_process_has_its_own_gdcm():
         worker.join(60)
     assert [pixels for pixels, _ in told] == [before, before]
     assert len({own, *(child for _, child in told)}) == 3
-    assert guarded_dicom.read_pixels(path).sum() == before and gdcm_process.decode.child.pid == own
+    assert reading.read_pixels(path).sum() == before and gdcm_process.decode.child.pid == own
 
 
 def test_nothing_of_the_header_is_printed(tmp_path):
@@ -325,10 +325,10 @@ def test_nothing_of_the_header_is_printed(tmp_path):
     canary = b"CANARY-BUT-NO-UID"
     broken = with_element(tmp_path / "broken.dcm", struct.pack("<HH2sH", 0x0020, 0x000D, b"UI", len(canary)) + canary)
     code = (
-        "from omnifuse.preprocess import guarded_dicom; import sys\n"
-        "header = guarded_dicom.read_header(sys.argv[1])\n"
+        "from omnifuse.preprocess.dicom import reading; import sys\n"
+        "header = reading.read_header(sys.argv[1])\n"
         "header.get('StudyInstanceUID'), str(header)\n"
-        "guarded_dicom.read_pixels(header)"
+        "reading.read_pixels(header)"
     )
     for file in (sound, broken):
         done = subprocess.run([sys.executable, "-c", code, str(file)], capture_output=True, text=True, check=True)
@@ -338,8 +338,8 @@ def test_nothing_of_the_header_is_printed(tmp_path):
 def test_values_are_read_under_guard(tmp_path):
     window = Dataset()
     window.LUTDescriptor = [4, 0, 16]
-    header = guarded_dicom.read_header(write(tmp_path / "film.dcm", film(PIXELS, VOILUTSequence=Sequence([window]))))
-    with pytest.raises(Unreadable, match="cannot be decoded"), guarded_dicom.guarded():
+    header = reading.read_header(write(tmp_path / "film.dcm", film(PIXELS, VOILUTSequence=Sequence([window]))))
+    with pytest.raises(Unreadable, match="cannot be decoded"), reading.guarded():
         _ = header.VOILUTSequence[0].LUTData
 
 
@@ -356,8 +356,8 @@ def test_bytes_at_random_never_raise_anything_else(tmp_path_factory, data):
     path = tmp_path_factory.getbasetemp() / "fuzzed.dcm"
     path.write_bytes(content)
     try:
-        pixels = guarded_dicom.read_pixels(path)
+        pixels = reading.read_pixels(path)
     except Unreadable as error:
-        assert error.reason in phrases(guarded_dicom, dicom_file, gdcm_process)
+        assert error.reason in phrases(reading, opening, gdcm_process)
     else:
-        assert pixels.size <= guarded_dicom.MEGAPIXELS * 10**6
+        assert pixels.size <= reading.MEGAPIXELS * 10**6
