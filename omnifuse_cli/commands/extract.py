@@ -93,6 +93,8 @@ def command(
             made[name] = {"features": str(target), "modalities": features.meta["modalities"]}
             if not as_json and group.main:
                 _show(name, opened, features, target)
+            if group.main:
+                _tell_unusable(features)
         if group.main:
             console.finish(as_json, made)
 
@@ -132,7 +134,15 @@ def _show(task: str, cohort, features, target: Path) -> None:
         weights = told["weights"]["told"] if told["weights"] else "no weights"
         made = f"{told['encoder']['name']} ({weights}, {told['keep']})"
         console.say(f"  {name}: [{span} items], {rows.meta['rows']:,} rows {rows.meta['shape']} of {made}")
-        for reason, count in rows.meta["unusable"].items():
-            console.note(f"{count:,} of {rows.meta['encoded']:,} items of {name} cannot be used: {reason}")
-        if rows.meta["unusable"]:
-            console.note(f"they are listed in {console.place(rows.folder / 'index.parquet')}")
+
+
+def _tell_unusable(features) -> None:
+    from omnifuse.preprocess.dataset import ENCODED, open_encoded
+
+    for name, told in features.meta["modalities"].items():
+        if told["from"] == ENCODED:
+            rows = open_encoded(features, name, int(next(iter(told["folds"]))))
+            for reason, count in rows.meta["unusable"].items():
+                console.note(f"{count:,} of {rows.meta['encoded']:,} items of {name} cannot be used: {reason}")
+            if rows.meta["unusable"]:
+                console.note(f"they are listed in {console.place(rows.folder / 'index.parquet')}")
