@@ -1,6 +1,7 @@
 """P(death | what the first hours show of a stay), exactly: the best that any method can do on the EHR of this world.
 
-The outcome depends on two numbers, R and D (`latent.py`), and everything observed depends on them in a form that can be written down:
+The outcome depends on two numbers, R and D, and on four findings that leave no mark here (`latent.py`; they are summed out). Everything
+in the tables depends on R and D in a form that can be written down:
 
     measured values   Gaussian given R and D: intercepts, liabilities, wandering severity, Ornstein-Uhlenbeck noise and measurement
                       error are integrated out by the Cholesky factor of their covariance
@@ -25,9 +26,9 @@ from scipy.linalg import cho_factor, cho_solve
 
 from omnifuse.preprocess.clinic import items
 from omnifuse.preprocess.clinic.course import Course, ordinal_shares
-from omnifuse.preprocess.clinic.latent import People, death_risk, probit_share
+from omnifuse.preprocess.clinic.latent import People, probit_share
 from omnifuse.preprocess.clinic.model import SLOTS, Model
-from omnifuse.preprocess.clinic.outcome import LEVEL, PRIOR, TREND, Strength, stays_long
+from omnifuse.preprocess.clinic.outcome import LEVEL, TREND, Strength, build_grid
 
 SOURCES = ("measured", "charted", "values", "ordinals", "pattern")
 
@@ -56,9 +57,8 @@ class Ceiling:
         self._quiet = [self._cumulated(q, expected) for q in range(len(items.ROUNDS))]
         self._levels = [np.moveaxis(ordinal_shares(model, name, expected), 2, 1) for name in items.ORDINALS]  # [slots, L, G]
         self._prepare_values()
-        risk = death_risk(world, LEVEL, TREND, strength.intercept, strength.slope)
-        self._case = PRIOR * risk * stays_long(world, LEVEL, True)
-        self._control = PRIOR * (1 - risk) * stays_long(world, LEVEL, False)
+        self.case, self.control = build_grid(world).weights(world, strength.intercept, strength.slope)  # [G, 16]
+        self._case, self._control = self.case.sum(1), self.control.sum(1)
 
     def _cumulated(self, q: int, expected: np.ndarray) -> np.ndarray | None:
         """[slots + 1, G] log P(no visit at all before a slot), up to what does not depend on R and D; None where nothing does."""
@@ -78,14 +78,14 @@ class Ceiling:
         self._intercept = model.mixing @ own @ model.mixing.T
         self._tells = (np.abs(model.mixing) @ (np.abs(model.signal) + np.abs(model.shifts @ on_level))) > 0
 
-    def probabilities(self, people: People, stay: int, course: Course, window: Window) -> np.ndarray:
-        """P(death | ...) of one stay from each of SOURCES."""
+    def probabilities(self, people: People, stay: int, course: Course, window: Window) -> tuple[np.ndarray, np.ndarray]:
+        """P(death | ...) of one stay from each of SOURCES; [G] likelihood of all that is measured and charted, its largest 1."""
         measured, charted = self._values(window)
         ordinals = sum(self._ordinal(i, course, window.slots) for i in range(len(items.ORDINALS)))
         pattern = self._pattern(people, stay, course, window.slots)
         sources = (measured + ordinals + pattern, charted + ordinals + pattern, measured, ordinals, pattern)
         weights = [np.exp(source - source.max()) for source in sources]
-        return np.array([1 / (1 + (self._control @ weight) / (self._case @ weight)) for weight in weights])
+        return np.array([1 / (1 + (self._control @ weight) / (self._case @ weight)) for weight in weights]), weights[0]
 
     def _values(self, window: Window) -> tuple[np.ndarray, np.ndarray]:
         """[G] log likelihood of the measured and of the rounded values, up to a constant."""

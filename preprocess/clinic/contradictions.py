@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from omnifuse.preprocess.clinic import items, latent
+from omnifuse.preprocess.clinic.modality_world import CARRIERS
+from omnifuse.preprocess.clinic.statements import GRADES
 from omnifuse.preprocess.clinic.world import World
 from omnifuse.preprocess.schema import nearest
 
 
 def contradictions(world: World) -> list[str]:
     """One phrase each, all of them."""
-    return [*_names(world), *_liabilities(world), *_shapes(world), *_outcome(world)]
+    return [*_names(world), *_liabilities(world), *_shapes(world), *_outcome(world), *_modalities(world)]
 
 
 def _names(world: World) -> Iterable[str]:
@@ -64,9 +66,28 @@ def _shapes(world: World) -> Iterable[str]:
 
 def _outcome(world: World) -> Iterable[str]:
     outcome = world.outcome
-    if outcome.latent_auroc > 0.5 and outcome.level_weight + outcome.trend_weight == 0:
-        yield "outcome: latent_auroc over 0.5, but neither level_weight nor trend_weight is over 0"
+    if outcome.latent_auroc > 0.5 and not any(latent.outcome_weights(world).values()):
+        yield "outcome: latent_auroc over 0.5, but no weight is over 0"
     if outcome.prevalence > 0.9 * (most := latent.last_share(world)):
         yield f"outcome.prevalence: {outcome.prevalence:g}, but only {most:.2f} of the stays are a patient's last (patients.icu_again)"
     if outcome.latent_auroc == 0.5 and world.stays.death != 0 and world.stays.severity != 0:
         yield "outcome: latent_auroc 0.5, but stays.death and stays.severity tie the outcome to the length of stay"
+
+
+def _modalities(world: World) -> Iterable[str]:
+    for name, carriers in CARRIERS.items():
+        if (chosen := getattr(world, name).unique_in) not in carriers:
+            yield f"{name}.unique_in: {chosen!r} is neither {carriers[0]} nor {carriers[1]}"
+    grades = world.report.grades
+    if len(grades) != GRADES:
+        yield f"report.grades: {len(grades)} shares, but there are {GRADES} grades"
+    elif abs(sum(grades) - 1) > 1e-6:
+        yield f"report.grades: they add up to {sum(grades):g}, not to 1"
+    if world.film.archived.rate > 0 and world.exam.ordered.rate == 0:
+        yield "film.archived.rate: films in the archive, but exam.ordered.rate is 0"
+    if world.film.archived.severity:
+        yield "film.archived.severity: films follow severity through exam.ordered and exam.hours, this slope must be 0"
+    for name in ("film", "report", "signal"):
+        quality = getattr(world, name).quality
+        if quality.spurious and world.sites.external == 1:
+            yield f"{name}.quality.spurious: a tie of the internal sites, but sites.external is 1"

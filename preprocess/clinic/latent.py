@@ -5,10 +5,12 @@ All latent variables are linear in independent unit normals (the factors), so th
     R   = frailty * F + age * A + rest * S                      level of severity; S is the stay's own
     D                                                           trend, independent of R
     L_c = severity_c * R + frailty_c * F + age_c * A + rest * E_c     liability of condition c; E_c stays with the patient if chronic
-    death ~ Bernoulli(sigmoid(intercept + slope * (level_weight * R + trend_weight * D) / norm)) in a patient's last ICU stay
+    f                                                           four findings, independent coins (`findings.py`)
+    death ~ Bernoulli(sigmoid(intercept + slope * score)) in a patient's last ICU stay
+    score = (weights of R, D, film, report, signal, effusion * D) / norm, each of unit variance
 
-A patient survives every stay that another one follows. Which stay is the last tells nothing of its R and D, so that over all stays
-P(death | R, D) is that sigmoid times the share of last stays, exactly, and the outcome depends on what is observed through R and D only.
+A patient survives every stay that another one follows. Which stay is the last tells nothing of its R, D and f, so that over all stays
+P(death | R, D, f) is that sigmoid times the share of last stays, exactly, and the outcome depends on what is observed through them only.
 
 Source: liability-threshold model, Falconer 1965; the rest is ours.
 """
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit, ndtr, ndtri
 
+from omnifuse.preprocess.clinic.findings import EFFUSION, draw_findings, standardised
 from omnifuse.preprocess.clinic.keyed import stream
 from omnifuse.preprocess.clinic.world import Condition, Device, Severity, World
 
@@ -53,11 +56,19 @@ def loadings(world: World) -> np.ndarray:
     return rows
 
 
-def outcome_score(world: World, level, trend):
-    """The unit normal that the outcome is logistic in."""
-    a, b = world.outcome.level_weight, world.outcome.trend_weight
-    norm = np.hypot(a, b)
-    return (a * level + b * trend) / norm if norm > 0 else 0.0 * level
+def outcome_weights(world: World) -> dict[str, float]:
+    """Weights of the parts of the score, whose squares add up to 1 (all 0 where the world has none)."""
+    outcome = world.outcome
+    weights = {name: getattr(outcome, f"{name}_weight") for name in ("level", "trend", "film", "report", "signal", "synergy")}
+    norm = float(np.sqrt(sum(weight**2 for weight in weights.values())))
+    return {name: weight / norm if norm > 0 else 0.0 for name, weight in weights.items()}
+
+
+def outcome_score(world: World, level, trend, findings):
+    """What the outcome is logistic in, of unit variance; `findings` [..., 4] goes with the shapes of R and D."""
+    weight, found = outcome_weights(world), standardised(world, findings)
+    single = sum(weight[name] * found[..., i] for i, name in enumerate(("film", "report", "signal")))
+    return weight["level"] * level + weight["trend"] * trend + single + weight["synergy"] * found[..., EFFUSION] * trend
 
 
 def last_share(world: World) -> float:
@@ -65,9 +76,9 @@ def last_share(world: World) -> float:
     return 1 / sum(world.patients.icu_again**k for k in range(MOST_ICU))
 
 
-def death_risk(world: World, level, trend, intercept: float, slope: float):
-    """P(death | R, D) of a stay, whether its patient's last or not."""
-    return last_share(world) * expit(intercept + slope * outcome_score(world, level, trend))
+def death_risk(world: World, score, intercept: float, slope: float):
+    """P(death | score) of a stay, whether its patient's last or not."""
+    return last_share(world) * expit(intercept + slope * score)
 
 
 def probit_share(rate: float, slope: float, level):
@@ -95,9 +106,10 @@ class People:
     number: np.ndarray
     level: np.ndarray
     trend: np.ndarray
+    findings: np.ndarray  # [S, 4] bool
     liability: np.ndarray  # [S, C]
     chronic_liability: np.ndarray  # [P, C] what an admission without an ICU stay knows: R of an average stay
-    probability: np.ndarray  # P(death | R, D)
+    probability: np.ndarray  # P(death | R, D, findings)
     died: np.ndarray
     los_hours: np.ndarray
     died_in_icu: np.ndarray
@@ -121,6 +133,7 @@ class Draws:
     person_uniform: np.ndarray
     stay_normal: np.ndarray
     stay_uniform: np.ndarray
+    findings: np.ndarray  # [S, 4] bool
     owner: np.ndarray
     number: np.ndarray
     last: np.ndarray  # [S] bool: the patient's last stay
@@ -129,7 +142,7 @@ class Draws:
 def draw_people(world: World, seed: int, patients: np.ndarray, intercept: float, slope: float) -> People:
     """The people with these numbers, each from its own streams."""
     count = len(world.conditions)
-    person_normal, person_uniform, stay_normal, stay_uniform, owner, number, last = [], [], [], [], [], [], []
+    person_normal, person_uniform, stay_normal, stay_uniform, findings, owner, number, last = [], [], [], [], [], [], [], []
     for row, patient in enumerate(patients):
         generator = stream(seed, int(patient), "person")
         person_normal.append(generator.standard_normal(4 + count))
@@ -139,10 +152,11 @@ def draw_people(world: World, seed: int, patients: np.ndarray, intercept: float,
             generator = stream(seed, int(patient), "stay", j)
             stay_normal.append(generator.standard_normal(4 + count))
             stay_uniform.append(generator.random(8))
+            findings.append(draw_findings(world, seed, int(patient), j))
             owner.append(row)
             number.append(j)
             last.append(j == stays - 1)
-    drawn = (person_normal, person_uniform, stay_normal, stay_uniform, owner, number, last)
+    drawn = (person_normal, person_uniform, stay_normal, stay_uniform, findings, owner, number, last)
     return _assemble(world, patients, Draws(*(np.array(numbers) for numbers in drawn)), intercept, slope)
 
 
@@ -173,7 +187,7 @@ def _assemble(world: World, patients: np.ndarray, draws: Draws, intercept: float
     latent, at_home = _latent(world, draws)
     level, trend = latent[:, 0], latent[:, 1]
     person, uniform, who, stays = draws.person_normal, draws.stay_uniform, world.patients, world.stays
-    probability = death_risk(world, level, trend, intercept, slope) * np.ones(len(level))
+    probability = death_risk(world, outcome_score(world, level, trend, draws.findings), intercept, slope)
     died = draws.last & (uniform[:, 0] < probability / last_share(world))
     male = draws.person_uniform[:, 0] < who.male
     height = np.where(male, who.height_male_cm, who.height_female_cm) + who.height_sd_cm * person[:, 2]
@@ -191,6 +205,7 @@ def _assemble(world: World, patients: np.ndarray, draws: Draws, intercept: float
         number=draws.number,
         level=level,
         trend=trend,
+        findings=draws.findings,
         liability=latent[:, 2:],
         chronic_liability=at_home,
         probability=probability,

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import ndtr
 
-from omnifuse.preprocess.clinic.latent import death_risk
+from omnifuse.preprocess.clinic.findings import STATES, state_prior
+from omnifuse.preprocess.clinic.latent import death_risk, outcome_score
 from omnifuse.preprocess.clinic.world import World
 from omnifuse.preprocess.schema import ConfigError
 
@@ -39,11 +40,31 @@ def stays_long(world: World, level: np.ndarray, died: bool) -> np.ndarray:
     return ndtr((mean - np.log(stays.design_hours)) / stays.spread)
 
 
-def probability_in_design(world: World, level, trend, intercept: float, slope: float) -> np.ndarray:
-    """P(death | R, D, the stay is long enough): length of stay depends on the outcome, so that selection shifts the odds."""
-    risk = death_risk(world, level, trend, intercept, slope)
+def probability_in_design(world: World, level, trend, findings, intercept: float, slope: float) -> np.ndarray:
+    """P(death | R, D, findings, the stay is long enough): length of stay depends on the outcome, so that selection shifts the odds."""
+    risk = death_risk(world, outcome_score(world, level, trend, findings), intercept, slope)
     cases = risk * stays_long(world, level, True)
     return cases / (cases + (1 - risk) * stays_long(world, level, False))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Weights of every (R, D) and state of the findings, [G, 16], for those who die and those who do not, in stays of the design."""
+
+    score: np.ndarray
+    prior: np.ndarray
+    long_if_died: np.ndarray
+    long_if_not: np.ndarray
+
+    def weights(self, world: World, intercept: float, slope: float) -> tuple[np.ndarray, np.ndarray]:
+        risk = death_risk(world, self.score, intercept, slope)
+        return self.prior * risk * self.long_if_died, self.prior * (1 - risk) * self.long_if_not
+
+
+def build_grid(world: World) -> Grid:
+    score = outcome_score(world, LEVEL[:, None], TREND[:, None], STATES)
+    long = [stays_long(world, LEVEL, died)[:, None] for died in (True, False)]
+    return Grid(score, PRIOR[:, None] * state_prior(world), *long)
 
 
 def find_strength(world: World) -> Strength:
@@ -52,30 +73,30 @@ def find_strength(world: World) -> Strength:
     Raises:
         ConfigError: no slope reaches that AUROC.
     """
-    target, slope = world.outcome.latent_auroc, 0.0
+    target, slope, grid = world.outcome.latent_auroc, 0.0, build_grid(world)
     if target > 0.5:
 
         def excess(slope: float) -> float:
-            return _design(world, _intercept(world, slope), slope)[1] - target
+            return _design(world, grid, _intercept(world, grid, slope), slope)[1] - target
 
         if excess(0.0) > 0 or excess(60.0) < 0:
             raise ConfigError(f"world {world.name}: no outcome model has latent_auroc {target:g} with these knobs")
         slope = brentq(excess, 0.0, 60.0, xtol=1e-6)
-    intercept = _intercept(world, slope)
-    return Strength(intercept, slope, *_design(world, intercept, slope))
+    intercept = _intercept(world, grid, slope)
+    return Strength(intercept, slope, *_design(world, grid, intercept, slope))
 
 
-def _intercept(world: World, slope: float) -> float:
-    return brentq(lambda b: _design(world, b, slope, False)[0] - world.outcome.prevalence, -120.0, 120.0, xtol=1e-9)
+def _intercept(world: World, grid: Grid, slope: float) -> float:
+    return brentq(lambda b: _design(world, grid, b, slope, False)[0] - world.outcome.prevalence, -120.0, 120.0, xtol=1e-9)
 
 
-def _design(world: World, intercept: float, slope: float, with_auroc: bool = True) -> tuple[float, float]:
-    """Prevalence and AUROC of P(death | R, D) among the stays of the design, by quadrature."""
-    risk = death_risk(world, LEVEL, TREND, intercept, slope)
-    cases = PRIOR * risk * stays_long(world, LEVEL, True)
-    controls = PRIOR * (1 - risk) * stays_long(world, LEVEL, False)
+def _design(world: World, grid: Grid, intercept: float, slope: float, with_auroc: bool = True) -> tuple[float, float]:
+    """Prevalence and AUROC of P(death | latent state) among the stays of the design, by quadrature."""
+    cases, controls = grid.weights(world, intercept, slope)
     prevalence = cases.sum() / (cases.sum() + controls.sum())
-    return float(prevalence), (weighted_auroc(risk, cases, controls)[0] if with_auroc else np.nan)
+    if not with_auroc:
+        return float(prevalence), np.nan
+    return float(prevalence), weighted_auroc(slope * grid.score.ravel(), cases.ravel(), controls.ravel())[0]
 
 
 def weighted_auroc(score: np.ndarray, cases: np.ndarray, controls: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:

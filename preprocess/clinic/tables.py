@@ -1,9 +1,15 @@
-"""The published layout of MIMIC-IV v2.2 (unchanged in 3.1 for these tables), and the writer that appends blocks of patients to it."""
+"""The published layouts, and the writer that appends blocks of patients to them.
+
+Source: MIMIC-IV v2.2 (unchanged in 3.1 for these tables), MIMIC-CXR-JPG 2.0.0, MIMIC-IV-Note 2.2, MIMIC-IV-ECG 1.0.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import polars as pl
 from isal import igzip
@@ -32,33 +38,75 @@ COLUMNS = {
     "icu/d_items": (
         "itemid", "label", "abbreviation", "linksto", "category", "unitname", "param_type", "lownormalvalue", "highnormalvalue",
     ),
+    "cxr/mimic-cxr-2.0.0-metadata": (
+        "dicom_id", "subject_id", "study_id", "PerformedProcedureStepDescription", "ViewPosition", "Rows", "Columns", "StudyDate",
+        "StudyTime", "ProcedureCodeSequence_CodeMeaning", "ViewCodeSequence_CodeMeaning",
+        "PatientOrientationCodeSequence_CodeMeaning",
+    ),
+    "cxr/mimic-cxr-2.0.0-split": ("dicom_id", "study_id", "subject_id", "split"),
+    "cxr/mimic-cxr-2.0.0-chexpert": (
+        "subject_id", "study_id", "Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Fracture",
+        "Lung Lesion", "Lung Opacity", "No Finding", "Pleural Effusion", "Pleural Other", "Pneumonia", "Pneumothorax",
+        "Support Devices",
+    ),
+    "note/radiology": ("note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text"),
+    "note/radiology_detail": ("note_id", "subject_id", "field_name", "field_value", "field_ordinal"),
+    "note/discharge": ("note_id", "subject_id", "hadm_id", "note_type", "note_seq", "charttime", "storetime", "text"),
+    "note/discharge_detail": ("note_id", "subject_id", "field_name", "field_value", "field_ordinal"),
+    "ecg/record_list": ("subject_id", "study_id", "file_name", "ecg_time", "path"),
 }
+PLAIN = ("ecg/record_list",)  # published without compression
 # fmt: on
 
 
 class TableWriter:
-    """The nine tables as growing .csv.gz files; equal rows give equal bytes (no time and no name in the gzip header)."""
+    """Tables as growing .csv.gz files, a gzip member for each piece; equal rows give equal bytes (no time and no name in the headers).
 
-    def __init__(self, builder: Builder, stack: ExitStack):
-        self.rows = dict.fromkeys(COLUMNS, 0)
+    `told` is what `state` gave before a run was interrupted: what was written after it is cut off.
+    """
+
+    def __init__(self, builder: Builder, stack: ExitStack, names: Iterable[str] = COLUMNS, told: Mapping[str, Any] | None = None):
+        self.rows = dict(told["rows"]) if told else dict.fromkeys(names, 0)
         self._files = {}
-        for name, columns in COLUMNS.items():
-            raw = stack.enter_context(builder.path(f"{name}.csv.gz").open("wb"))
-            packed = stack.enter_context(igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=raw, mtime=0))
-            packed.write((",".join(columns) + "\n").encode())
-            self._files[name] = packed
+        for name in self.rows:
+            self._files[name] = stack.enter_context(builder.path(file_name(name)).open("r+b" if told else "wb"))
+            if told:
+                self._files[name].truncate(told["bytes"][file_name(name)])
+                self._files[name].seek(0, os.SEEK_END)
+            else:
+                self._write(name, ",".join(COLUMNS[name]) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        data = text.encode()
+        if name not in PLAIN:
+            member = io.BytesIO()
+            with igzip.IGzipFile(filename="", mode="wb", compresslevel=2, fileobj=member, mtime=0) as packed:
+                packed.write(data)
+            data = member.getvalue()
+        self._files[name].write(data)
 
     def append(self, name: str, frame: pl.DataFrame) -> None:
         """Adds rows; the frame must hold the columns of the table, in any order."""
-        text = frame.select(COLUMNS[name]).write_csv(None, include_header=False, datetime_format="%Y-%m-%d %H:%M:%S")
-        self._files[name].write(text.encode())
-        self.rows[name] += len(frame)
+        if len(frame):
+            self._write(name, frame.select(COLUMNS[name]).write_csv(None, include_header=False, datetime_format="%Y-%m-%d %H:%M:%S"))
+            self.rows[name] += len(frame)
+
+    def state(self) -> dict[str, Any]:
+        """Rows and bytes of each table that are safe with the system."""
+        for handle in self._files.values():
+            handle.flush()
+        return {"rows": dict(self.rows), "bytes": {file_name(name): handle.tell() for name, handle in self._files.items()}}
+
+
+def file_name(name: str) -> str:
+    """The path of a table below the raw folder."""
+    return f"{name}.csv" if name in PLAIN else f"{name}.csv.gz"
 
 
 @contextmanager
-def writing(builder: Builder) -> Iterator[TableWriter]:
+def writing(builder: Builder, names: Iterable[str] = COLUMNS, told: Mapping[str, Any] | None = None) -> Iterator[TableWriter]:
     with ExitStack() as stack:
-        yield TableWriter(builder, stack)
+        yield TableWriter(builder, stack, names, told)
 
 
 def number_text(column: str) -> pl.Expr:

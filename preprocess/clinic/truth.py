@@ -1,4 +1,4 @@
-"""The truth of a clinic: a folder beside the raw tables, which preprocessing never reads.
+"""The truth of a clinic: a folder beside the raw tables, which preprocessing never reads. Of the other modalities: `modality_truth.py`.
 
 | file | holds |
 |---|---|
@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,18 +19,21 @@ import polars as pl
 
 from omnifuse.preprocess import store
 from omnifuse.preprocess.clinic import items
+from omnifuse.preprocess.clinic.blocks import Blocks
 from omnifuse.preprocess.clinic.ceiling import SOURCES
 from omnifuse.preprocess.clinic.coding import present
 from omnifuse.preprocess.clinic.course import Course
+from omnifuse.preprocess.clinic.findings import FINDINGS
 from omnifuse.preprocess.clinic.hospital import Hospital
 from omnifuse.preprocess.clinic.latent import People
+from omnifuse.preprocess.clinic.modality_truth import ModalityTruth
 from omnifuse.preprocess.clinic.model import SLOTS, Model
 from omnifuse.preprocess.clinic.outcome import Strength, auroc_with_error, probability_in_design
 
-EVERY = 5000
+EVERY, HOURS = 5000, 100  # stays a file; hours of a stay, about
 MEANING = {
-    "probability": "P(death | R, D) by the outcome model, before any selection",
-    "p_latent": "P(death | R, D, the stay lasts the design's hours): the oracle of the latent state. Not a ceiling of the observations",
+    "probability": "P(death | R, D, findings) by the outcome model, before any selection",
+    "p_latent": "P(death | R, D, findings, the stay lasts the design's hours): the oracle of the latent state, no ceiling of observations",
     "p_measured": "P(death | everything measured in the window, before rounding and faults): an upper bound for methods on the series",
     "p_charted": "the same formula fed with the rounded values: reachable from the tables but for the gross faults",
     "p_pattern": "P(death | what is charted and when, without any value)",
@@ -42,7 +45,7 @@ MEANING = {
 def stay_rows(model: Model, people: People, hospital: Hospital, strength: Strength, ceilings: np.ndarray) -> pl.DataFrame:
     """One row a stay; `ceilings` [S, SOURCES] holds NaN for stays outside the design."""
     design = people.design(model.world)
-    latent = probability_in_design(model.world, people.level, people.trend, strength.intercept, strength.slope)
+    latent = probability_in_design(model.world, people.level, people.trend, people.findings, strength.intercept, strength.slope)
     return hospital.icustays.select("subject_id", "hadm_id", "stay_id").with_columns(
         patient=people.patient[people.owner],
         design=design,
@@ -54,6 +57,7 @@ def stay_rows(model: Model, people: People, hospital: Hospital, strength: Streng
         arterial_line=people.arterial_line,
         ventilated_hours=people.ventilated_hours,
         probability=people.probability,
+        **{f"finding_{name}": people.findings[:, i] for i, name in enumerate(FINDINGS)},
         p_latent=pl.Series(np.where(design, latent, np.nan), nan_to_null=True),
         **{f"p_{name}": pl.Series(ceilings[:, i], nan_to_null=True) for i, name in enumerate(SOURCES)},
     )
@@ -84,33 +88,33 @@ def severity_rows(hospital: Hospital, courses: list[Course]) -> pl.DataFrame:
 
 @dataclass
 class TruthWriter:
-    """Collects the truth block by block; the long tables go to disk every `EVERY` stays."""
+    """Collects the truth block by block, on disk; the long tables end in files of about `EVERY` stays."""
 
     model: Model
     strength: Strength
     folder: store.Builder
-    stays: list[pl.DataFrame] = field(default_factory=list)
-    _waiting: list[tuple[pl.DataFrame, pl.DataFrame]] = field(default_factory=list)
-    _written: int = 0
 
-    def add(self, people: People, hospital: Hospital, courses: list[Course], ceilings: np.ndarray) -> None:
-        self.stays.append(stay_rows(self.model, people, hospital, self.strength, ceilings))
-        self._waiting.append((condition_rows(self.model, people, hospital), severity_rows(hospital, courses)))
-        if sum(len(conditions) for conditions, _ in self._waiting) > EVERY * len(self.model.world.conditions):
-            self._flush()
+    @property
+    def blocks(self) -> Blocks:
+        return Blocks(self.folder)
 
-    def _flush(self) -> None:
-        for name, frames in zip(("conditions", "severity"), zip(*self._waiting)):
-            store.write_parquet(self.folder.path(f"{name}/{self._written:05d}.parquet"), pl.concat(frames))
-        self._written, self._waiting = self._written + 1, []
+    def add(self, first: int, people: People, hospital: Hospital, courses: list[Course], ceilings: np.ndarray) -> None:
+        frames = {
+            "stays": stay_rows(self.model, people, hospital, self.strength, ceilings),
+            "conditions": condition_rows(self.model, people, hospital),
+            "severity": severity_rows(hospital, courses),
+        }
+        self.blocks.keep(first, frames)
 
-    def finish(self, seed: int, patients: int) -> tuple[pl.DataFrame, dict[str, Any]]:
-        """Writes what is left; returns the stays and the design."""
-        if self._waiting:
-            self._flush()
-        stays = pl.concat(self.stays)
+    def finish(self, seed: int, patients: int, more: ModalityTruth) -> tuple[pl.DataFrame, dict[str, Any]]:
+        """Writes the files, with what `more` holds of the other modalities; returns the stays and the design."""
+        for name, rows in (("conditions", EVERY * len(self.model.world.conditions)), ("severity", EVERY * HOURS)):
+            for number, part in enumerate(self.blocks.parts(name, rows)):
+                store.write_parquet(self.folder.path(f"{name}/{number:05d}.parquet"), part)
+        stays = self.blocks.whole("stays")
         store.write_parquet(self.folder.path("stays.parquet"), stays)
         design = describe(self.model, seed, patients, self.strength, stays)
+        design["modalities"] = more.finish(stays.select("stay_id", "p_latent"))
         store.write_json(self.folder.path("design.json"), design)
         return stays, design
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from omnifuse.preprocess import store
 from omnifuse.preprocess.clinic.knobs import not_negative, number, positive, share
+from omnifuse.preprocess.clinic.modality_world import Discharge, Exam, Film, Findings, Report, Signal, Sites
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +45,20 @@ class Severity:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """In-hospital death, logistic in (level_weight * R + trend_weight * D).
+    """In-hospital death, logistic in a weighted sum of R, D, the findings of unit variance, and effusion times D.
 
     Intercept and slope are found such that among the stays of `Stays.design_hours` or more the prevalence is `prevalence` and the AUROC
-    of P(death | R, D) is `latent_auroc`.
+    of P(death | all of these) is `latent_auroc`. The squares of the weights are the designed shares of information.
     """
 
     prevalence: float = number(low=0.01, high=0.99)
     latent_auroc: float = number(low=0.5, high=0.99)
     level_weight: float = not_negative()
     trend_weight: float = not_negative()
+    film_weight: float = not_negative()
+    report_weight: float = not_negative()
+    signal_weight: float = not_negative()
+    synergy_weight: float = not_negative()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,6 +199,13 @@ class World:
     conditions: dict[str, Condition]
     coding: Coding
     faults: Faults
+    findings: Findings
+    sites: Sites
+    exam: Exam
+    film: Film
+    report: Report
+    signal: Signal
+    discharge: Discharge
 
     @property
     def fingerprint(self) -> str:

@@ -55,7 +55,7 @@ def test_prevalence_and_auroc_are_as_designed(default):
     """Among the stays of the design the outcome's share and the oracle's AUROC are those of the world."""
     world, strength, people = default
     design = people.design(world)
-    p = probability_in_design(world, people.level, people.trend, strength.intercept, strength.slope)[design]
+    p = probability_in_design(world, people.level, people.trend, people.findings, strength.intercept, strength.slope)[design]
     died, owner = people.died[design], people.owner[design]
     assert strength.latent_auroc == pytest.approx(world.outcome.latent_auroc, abs=1e-4)
     within(died.mean(), world.outcome.prevalence, np.sqrt(0.13 * 0.87 / design.sum()))

@@ -16,6 +16,7 @@ from omnifuse.preprocess.clinic import generate as module
 from omnifuse.preprocess.clinic import items
 from omnifuse.preprocess.clinic.generate import generate, truth_path
 from omnifuse.preprocess.clinic.latent import probit_share
+from omnifuse.preprocess.clinic.modalities import MODALITIES
 from omnifuse.preprocess.clinic.worldfile import read_world
 from omnifuse.preprocess.schema import ConfigError, ResourceError
 
@@ -76,6 +77,7 @@ def test_headers_are_the_published_ones_and_every_row_is_whole(clinic):
 
 def test_the_folder_holds_the_tables_and_a_notice_only(clinic):
     found = {path.relative_to(clinic[0]).as_posix() for path in clinic[0].rglob("*") if path.is_file()}
+    found = {name for name in found if not name.startswith(("cxr/", "note/", "ecg/"))}  # test_clinic_modalities.py
     assert found == {f"{name}.csv.gz" for name in LAYOUT} | {"manifest.json"}
 
 
@@ -282,7 +284,7 @@ def test_the_truth_lies_beside_and_is_told_nowhere_in_the_tables(clinic):
     assert truth.parent == raw.parent and raw not in truth.parents and truth not in raw.parents
     told = (raw / "manifest.json").read_text()
     notice = json.loads(told)["meta"]
-    assert notice == {"synthetic": "made by omnifuse, no patient", "layout": "mimic-iv 2.2", "patients": 150}
+    assert notice == {"synthetic": "made by omnifuse, no patient", "layout": module.LAYOUT, "patients": 150, "modalities": list(MODALITIES)}
     for secret in ("world", "seed", "knobs", "auroc", "truth", "probability"):
         assert secret not in told
     hidden = set(pl.read_parquet(truth / "stays.parquet").columns) - {"subject_id", "hadm_id", "stay_id"}
@@ -338,20 +340,47 @@ def test_impossible_numbers_are_refused(options, told, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_clinic_leaves_nothing(tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", [1, 3])
+def test_an_interrupted_clinic_goes_on_to_the_same_bytes(tmp_path, monkeypatch, block):
+    """Cut off in its first block it leaves nothing, in a later one what is whole; the next call makes only what is missing."""
     monkeypatch.setattr(module, "BLOCK", 2)
+    generate(tmp_path / "whole/raw", patients=6, seed=1)
     real, calls = module.diagnose, []
 
     def fails(*arguments):
         calls.append(1)
-        if len(calls) == 2:
+        if len(calls) == block:
             raise KeyboardInterrupt
         return real(*arguments)
 
     monkeypatch.setattr(module, "diagnose", fails)
     with pytest.raises(KeyboardInterrupt):
-        generate(tmp_path / "raw", patients=6)
-    assert not list(tmp_path.iterdir())
+        generate(tmp_path / "cut/raw", patients=6, seed=1)
+    assert not (tmp_path / "cut/raw").exists() and bool(list((tmp_path / "cut").iterdir())) == (block > 1)
+    calls[:] = [1] * 10
+    assert generate(tmp_path / "cut/raw", patients=6, seed=1)["written"]
+    assert len(calls) - 10 == 3 - (block - 1)
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+
+
+def test_what_another_call_left_is_not_gone_on_with(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "BLOCK", 2)
+    real = module.diagnose
+    monkeypatch.setattr(
+        module,
+        "diagnose",
+        lambda world, seed, people, hospital: 1 / (0 if people.patient[0] > 1 else 1) and real(world, seed, people, hospital),
+    )
+    with pytest.raises(ZeroDivisionError):
+        generate(tmp_path / "cut/raw", patients=4, seed=1)
+    monkeypatch.setattr(module, "diagnose", real)
+    for name in ("cut", "whole"):
+        generate(tmp_path / name / "raw", patients=4, seed=2)
+    assert files_of(tmp_path / "cut") == files_of(tmp_path / "whole")
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_a_full_disk_is_told_before_anything_is_written(tmp_path, monkeypatch):
