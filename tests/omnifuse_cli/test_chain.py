@@ -127,7 +127,7 @@ def test_a_dry_run_writes_nothing(inside, capsys, command):
         (["export", "--task", "mortality", "--out", "x.npz", "--fold", "9"], 2, "no fold 9"),
         (["preprocess", "mimic", "--step-hours", "0"], 2, "step-hours"),
         (["preprocess", "mimic", "--compat", "mimic3-benchmarks", "--out", "x"], 2, "works on mimic-iii"),
-        (["preprocess", "lung"], 2, "lung"),
+        (["preprocess", "lungs"], 2, "lung"),
         (["list", "metods"], 2, "methods"),
         (["frobnicate"], 2, "no command"),
     ],
