@@ -1,38 +1,55 @@
 """What a report shows of a cohort: who the patients are, how they were divided, whom each rule left out, what each variable holds.
 
 All counts; no row of a patient. Percentages and quartiles of cells that are too small to show are hidden with them (`disclosure`).
+A cohort of MIMIC has stays; one of another source has samples only, and says itself what is to be described.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from omnifuse.eval import disclosure
+from omnifuse.eval import audited, characteristics, disclosure
+from omnifuse.eval.counting import Row
 from omnifuse.eval.escaping import plain
 from omnifuse.preprocess.schema import PARTS, ArtefactError, Task
 from omnifuse.preprocess.store import Artefact
 
-SHOWN_UNITS = 8
+STAYS = "stays.parquet"
+SAMPLES = "samples"
+LESIONS = "lesions"
+ICU_STAYS = "ICU stays"
 
 
 @dataclass(frozen=True)
 class CohortTables:
-    """Rows of text for the page. Each row is (name, cells, whether it is indented)."""
+    """Rows of text for the page."""
 
-    columns: list[str]
-    rows: list[tuple[str, list[str], bool]]
+    unit: str  # what is counted beside patients: ICU stays, films, lesions, samples
+    count: int
+    patients: int
+    columns: list[str]  # all, and each outcome
+    rows: list[Row]
+    presence: list[Row]
     parts_columns: list[str]
     parts: list[tuple[str, list[str]]]
     attrition: list[dict[str, Any]]
+    attrition_unit: str
+    links: list[dict[str, str]]
+    measured: list[dict[str, str]]
+    series: list[tuple[str, str]]
+    giveaways: list[dict[str, str]]
+    warnings: list[str]
     audit: dict[str, Any]
     source: dict[str, Any]
-    stays: int
-    patients: int
+
+    @property
+    def sample(self) -> str:
+        """One of what the models are judged on."""
+        return "sample" if self.unit == ICU_STAYS else self.unit.removesuffix("s")
 
 
 def read_cohort(cohort: Artefact, task: Task, min_cell: int = 0) -> CohortTables:
@@ -43,107 +60,49 @@ def read_cohort(cohort: Artefact, task: Task, min_cell: int = 0) -> CohortTables
     """
     if not cohort.has(f"samples/{task.name}.parquet"):
         raise ArtefactError(f"this cohort holds no samples of the task {plain(task.name)}", where=cohort.folder)
-    samples, stays = cohort.table(f"samples/{task.name}.parquet"), cohort.table("stays.parquet")
+    samples = cohort.table(f"samples/{task.name}.parquet")
     audit = cohort.json("audit.json") if cohort.has("audit.json") else {}
-    columns, rows = _characteristics(samples, stays, task, min_cell)
+    unit, groups = sample_unit(cohort, task), characteristics.by_outcome(samples, task)
     parts_columns, parts = _parts(cohort.table("parts.parquet"), samples, task, min_cell)
+    attrition, counts = audited.steps(audit, task, cohort.meta.get("tasks") or {}, min_cell)
     return CohortTables(
-        columns,
-        rows,
-        parts_columns,
-        parts,
-        disclosure.merge_small_steps(_steps_to(task.name, audit, cohort), min_cell),
-        audit,
-        cohort.meta.get("source") or {},
-        samples["stay_id"].n_unique(),
-        samples["patient_id"].n_unique(),
+        unit=unit,
+        count=samples["stay_id" if unit == ICU_STAYS else "sample_id"].n_unique(),
+        patients=samples["patient_id"].n_unique(),
+        columns=list(groups),
+        rows=_characteristics(cohort, groups, unit, min_cell),
+        presence=characteristics.presence(groups, task.notes.get("modalities") or cohort.meta.get("modalities") or (), min_cell),
+        parts_columns=parts_columns,
+        parts=parts,
+        attrition=attrition,
+        attrition_unit="stays" if counts == "stays" else unit,
+        links=audited.links(audit, min_cell),
+        measured=audited.columns(audit, samples.height, min_cell),
+        series=audited.series(audit, min_cell),
+        giveaways=audited.giveaways(audit, min_cell),
+        warnings=[disclosure.hide_in_text(line, min_cell) for line in audit.get("warnings") or []],
+        audit=audit,
+        source=cohort.meta.get("source") or {},
     )
 
 
-def _steps_to(task: str, audit: dict[str, Any], cohort: Artefact) -> list[dict[str, Any]]:
-    """The steps of the attrition that lead to this task: those of all tasks, and its own (`TASK: condition`)."""
-    others = tuple(f"{name}: " for name in cohort.meta.get("tasks", {}) if name != task)
-    return [step for step in audit.get("attrition") or [] if not step["step"].startswith(others)]
+def sample_unit(cohort: Artefact, task: Task) -> str:
+    """What is counted beside patients: the task's word for a sample, else what its source has."""
+    if isinstance(word := task.notes.get("sample"), str):
+        return f"{plain(word)}s"
+    if (cohort.meta.get("source") or {}).get("dataset") == "lung":
+        return LESIONS
+    return ICU_STAYS if cohort.has(STAYS) else SAMPLES
 
 
-def _groups(samples: pl.DataFrame, task: Task) -> dict[str, pl.DataFrame]:
-    """The columns of the table: all, and where the outcome is one of a few, each of it."""
-    first = samples["y"].list.get(0, null_on_oob=True)
-    if task.kind == "binary":
-        return {"All": samples, "With the outcome": samples.filter(first == 1), "Without": samples.filter(first == 0)}
-    if task.kind == "multiclass" and task.outputs <= 4:
-        return {"All": samples} | {plain(name): samples.filter(first == index) for index, name in enumerate(task.labels)}
-    return {"All": samples}
-
-
-def _characteristics(samples: pl.DataFrame, stays: pl.DataFrame, task: Task, min_cell: int):
-    groups = _groups(samples, task)
-    per_stay = {
-        name: stays.join(group.select("stay_id").unique(), on="stay_id", how="semi").sort("stay_id") for name, group in groups.items()
-    }
-    per_patient = {name: group.unique("patient_id", keep="first", maintain_order=True) for name, group in per_stay.items()}
-    rows: list[tuple[str, list[str], bool]] = []
-    for name, table, column in (("Patients", groups, "patient_id"), ("ICU stays", groups, "stay_id"), ("Samples", groups, "sample_id")):
-        rows.append((name, _partition([[group[column].n_unique() for group in table.values()]], min_cell)[0], False))
-    rows.append(("Age, years: median (quartiles)", [_quartiles(group["age"], min_cell) for group in per_patient.values()], False))
-    rows += _shares("Sex", per_patient, "sex", min_cell)
-    rows.append(
-        ("Days in the ICU: median (quartiles)", [_quartiles(group["los_hours"] / 24, min_cell) for group in per_stay.values()], False)
-    )
-    died = {
-        name: group.with_columns(died=pl.when("died_in_hospital").then(pl.lit("yes")).otherwise(pl.lit("no")))
-        for name, group in per_stay.items()
-    }
-    rows += [row for row in _shares("Died in hospital", died, "died", min_cell) if row[0] != "no"]
-    rows += _shares("Unit", per_stay, "unit", min_cell)
-    return list(groups), rows
-
-
-def _partition(counts: list[list[int]], min_cell: int, denominators: list[int] | None = None) -> list[list[str]]:
-    """Counts [rows][All, outcome 1, outcome 2 ..] as text, small ones hidden; `All` is the total of the others and follows them."""
-    table = np.array(counts)
-    hidden = disclosure.hide_small(table[:, 1:] if table.shape[1] > 1 else table, min_cell)
-    if table.shape[1] > 1:
-        alone = disclosure.hide_small(table[:, :1], min_cell)
-        hidden = np.concatenate([alone, hidden], axis=1)
-    show: Callable[[int, int], str] = lambda count, column: (
-        f"{count:,}"
-        if denominators is None
-        else f"{count:,} ({100 * count / denominators[column]:.1f}%)"
-        if denominators[column]
-        else f"{count:,}"
-    )
-    small = f"under {min_cell}"
-    return [
-        [
-            (small if disclosure.is_small(count, min_cell) else "hidden") if hide else show(count, column)
-            for column, (count, hide) in enumerate(zip(row, mask))
-        ]
-        for row, mask in zip(counts, hidden)
-    ]
-
-
-def _shares(title: str, groups: dict[str, pl.DataFrame], column: str, min_cell: int) -> list[tuple[str, list[str], bool]]:
-    values = next(iter(groups.values()))[column].fill_null("unknown").value_counts(sort=True)[column].to_list()
-    values = sorted(values, key=lambda value: value == "unknown")
-    others, values = values[SHOWN_UNITS:], values[:SHOWN_UNITS]
-    filled = [group[column].fill_null("unknown") for group in groups.values()]
-    counts = [[int((series == value).sum()) for series in filled] for value in values]
-    if others:
-        counts.append([int(series.is_in(others).sum()) for series in filled])
-    texts = _partition(counts, min_cell, [len(series) for series in filled]) if counts else []
-    names = [plain(value) for value in values] + (["other"] if others else [])
-    return [(title, [""] * len(groups), False), *((name, text, True) for name, text in zip(names, texts))]
-
-
-def _quartiles(values: pl.Series, min_cell: int) -> str:
-    values = values.drop_nulls().drop_nans()
-    if not len(values):
-        return "unknown"
-    if disclosure.is_small(len(values), min_cell):
-        return "hidden"
-    low, middle, high = (values.quantile(q, interpolation="linear") for q in (0.25, 0.5, 0.75))
-    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+def _characteristics(cohort: Artefact, groups: dict[str, pl.DataFrame], unit: str, min_cell: int) -> list[Row]:
+    every = next(iter(groups.values()))
+    if cohort.has(STAYS) and "stay_id" in every.columns:
+        make = characteristics.of_stays if unit == ICU_STAYS else characteristics.of_films
+        return make(groups, cohort.table(STAYS), min_cell)
+    described = cohort.meta.get("describe") or ({"input": "category"} if unit == LESIONS else {})
+    described = {column: kind for column, kind in described.items() if column in every.columns}
+    return characteristics.of_samples(groups, unit, described, min_cell)
 
 
 def _parts(parts: pl.DataFrame, samples: pl.DataFrame, task: Task, min_cell: int):

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import stats
 
-from omnifuse.eval import statistics
+from omnifuse.eval import leaks, statistics
 from omnifuse.eval.bootstrap import interval
 from omnifuse.eval.draws import Draws, compute_draws, headline_row, mean_defined
 from omnifuse.eval.escaping import plain
@@ -122,6 +122,7 @@ def _compare(pair: Pair, evaluation: Evaluation, train_patients, margin: float) 
         "a": pair.a.name,
         "b": pair.b.name,
         "question": pair.question,
+        "leak": plain(leaks.together(pair.a.leak, pair.b.leak)) or None,
         "folds": len(paired.folds),
         "samples": paired.samples,
         "left_out": paired.left_out,

@@ -7,9 +7,14 @@ single hidden cell could be had by subtraction, so that a second one is hidden w
 from __future__ import annotations
 
 import copy
+import re
+from collections import Counter
 from typing import Any
 
 import numpy as np
+
+# A count in a sentence; no hours, no share, no setting (`WARNING = 1`), no part of another number or word.
+_COUNT = re.compile(r"(?<![\w.,])(?<!= )(\d+)(?![\w%]|[.,]\d| h\b| hours?\b)")
 
 
 def is_small(count: float | None, min_cell: int) -> bool:
@@ -46,6 +51,7 @@ def suppress(results: dict[str, Any], min_cell: int) -> dict[str, Any]:
     results["settings"]["min_cell"] = min_cell
     if min_cell <= 1:
         return results
+    results["warnings"] = [hide_in_text(line, min_cell) for line in results["warnings"]]
     for model in results["models"]:
         for place, row in enumerate(model["mean"]):
             folds = [cell["rows"][place] for cell in model["cells"]]
@@ -69,17 +75,29 @@ def _hide(row: dict[str, Any], min_cell: int) -> None:
     row["metrics"] = {name: {"value": None, "reason": reason} for name in row["metrics"]}
 
 
+def hide_in_text(line: str, min_cell: int) -> str:
+    """A sentence without its small counts."""
+    return _COUNT.sub(lambda found: f"under {min_cell}" if is_small(int(found[1]), min_cell) else found[1], line)
+
+
 def merge_small_steps(steps: list[dict[str, Any]], min_cell: int, unit: str = "stays") -> list[dict[str, Any]]:
-    """Attrition steps (counts after each) where none removes a small number: such a step is told together with its neighbour."""
+    """Attrition steps (counts after each) where none removes a small number: such a step is told together with its neighbour.
+
+    Args:
+        unit: the key of the counts. `left_out` of a step, {reason: count}, goes with it.
+    """
     kept: list[dict[str, Any]] = []
     names: list[str] = []
+    left: Counter[str] = Counter()
     for index, step in enumerate(steps):
         names = [*names, step["step"]] if index else [step["step"]]
+        left.update(step.get("left_out") or {})
         if kept and is_small(kept[-1][unit] - step[unit], min_cell):
             continue
-        kept.append({**step, "step": "; ".join(names)})
-        names = []
+        kept.append({**step, "step": "; ".join(names)} | ({"left_out": dict(left)} if left else {}))
+        names, left = [], Counter()
     if names:  # what the last steps removed is small: told with the step before, whose count then goes
         last = kept.pop()
-        kept.append({**steps[-1], "step": "; ".join([last["step"], *names])})
+        left = Counter(last.get("left_out") or {}) + left
+        kept.append({**steps[-1], "step": "; ".join([last["step"], *names])} | ({"left_out": dict(left)} if left else {}))
     return kept

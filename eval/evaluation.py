@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from omnifuse.eval import bootstrap, metrics, tables
+from omnifuse.eval import bootstrap, leaks, metrics, tables
 from omnifuse.eval.draws import MACRO, MICRO, OVERALL, Draws, compute_draws, defined_metrics, headline_row, row_names
 from omnifuse.eval.escaping import plain
 from omnifuse.preprocess.schema import InputError, Silent, Task
@@ -88,10 +88,17 @@ def evaluate(
         "row": plain(headline_row(task)),
         "settings": {"resamples": resamples, "seed": seed, "level": bootstrap.LEVEL, "strata": len(np.unique(resampler.strata))},
         "definitions": DEFINITIONS,
+        "leaks": _leaks(tests, task),
         "models": entries,
         "warnings": _warnings(tests, task),
     }
     return Evaluation(results, task, tests, draws, resampler, patients)
+
+
+def _leaks(tests: tables.Tests, task: Task) -> dict[str, str]:
+    """Modality -> why it leaks, of those that a model here saw."""
+    seen = leaks.together(*(model.leak for model in tests))
+    return {plain(name): plain(reason) for name, reason in leaks.reasons(task).items() if name in seen.split("+")}
 
 
 def _resampler(tests: tables.Tests, resamples: int, seed: int):
@@ -108,6 +115,7 @@ def _entry(model: tables.Model, sets, draws: Draws, task: Task, validation) -> d
     return {
         "name": model.name,
         **{key: plain(value) for key, value in model._asdict().items()},
+        "leak": plain(model.leak) or None,
         "folds": sorted({int(fold) for fold in draws.folds}),
         "seeds": sorted({int(seed) for seed in draws.seeds}),
         "patients": samples.count(samples.known.any(1))["patients"],

@@ -8,13 +8,13 @@ from typing import Any
 from omnifuse.eval.escaping import csv_text
 
 METRIC_COLUMNS = (
-    "method", "modalities", "head", "fold", "seed", "label", "metric", "value", "low", "high", "degenerate", "perfect_low", "perfect_high",
-    "folds", "sd_folds", "k", "n", "samples", "patients", "positives", "prevalence", "reason",
+    "method", "modalities", "head", "leak", "fold", "seed", "label", "metric", "value", "low", "high", "degenerate", "perfect_low",
+    "perfect_high", "folds", "sd_folds", "k", "n", "samples", "patients", "positives", "prevalence", "reason",
 )  # fmt: skip
 COMPARISON_COLUMNS = (
-    "a", "b", "question", "folds", "samples", "left_out", "a_value", "b_value", "difference", "low", "high", "test", "n_test", "n_train",
-    "variance_factor", "t", "df", "p", "p_holm", "paper_t", "paper_p", "bootstrap_low", "bootstrap_high", "helps", "equivalent", "harms",
-    "verdict", "detectable", "reason",
+    "a", "b", "question", "leak", "folds", "samples", "left_out", "a_value", "b_value", "difference", "low", "high", "test", "n_test",
+    "n_train", "variance_factor", "t", "df", "p", "p_holm", "paper_t", "paper_p", "bootstrap_low", "bootstrap_high", "helps",
+    "equivalent", "harms", "verdict", "detectable", "reason",
 )  # fmt: skip
 
 
@@ -25,7 +25,7 @@ def metrics_csv(results: dict[str, Any]) -> str:
 
 def _metric_rows(results: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for model in results["models"]:
-        same = {key: model[key] for key in ("method", "modalities", "head")}
+        same = {key: model[key] for key in ("method", "modalities", "head", "leak")}
         cells = [{"fold": "mean", "seed": None, "rows": model["mean"]}, *model["cells"]]
         for cell in cells:
             for row in cell["rows"]:

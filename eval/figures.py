@@ -20,6 +20,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from omnifuse.eval.calibration import Reliability
 from omnifuse.eval.curves import GRID, Curve
 from omnifuse.eval.escaping import plain
+from omnifuse.eval.leaks import MARK
 
 INK, SOFT, LINE, PAPER, BAND = "#1d2730", "#5c6b78", "#d5dce2", "#fefefd", "#e9eef2"
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
@@ -80,7 +81,13 @@ def _inline(svg: str, label: str) -> str:
 def _key(axes: Axes, names: Sequence[str], **where: Any) -> None:
     """A legend of the palette's lines. Names that begin with _ would be left out by matplotlib, hence the blank."""
     lines = [axes.plot([], [], color=PALETTE[i], linestyle=DASHES[i], linewidth=1.8)[0] for i in range(len(names))]
-    axes.legend(lines, [f" {plain(name, 44)}" for name in names], handlelength=2.6, fontsize=7.5, **where)
+    axes.legend(lines, [f" {_short(name, 44)}" for name in names], handlelength=2.6, fontsize=7.5, **where)
+
+
+def _short(name: str, longest: int) -> str:
+    """A name that fits; the mark of a leak is not cut away."""
+    text = plain(name, longest)
+    return text if MARK not in name or MARK in text else plain(name, longest - len(MARK)) + MARK
 
 
 def _unit_axes(axes: Axes, x: str, y: str) -> None:
@@ -156,7 +163,7 @@ def draw_forest(
         line: a vertical line of reference. band: half-width of a shaded range around it.
     """
 
-    names = ["\n".join(plain(line, 36) for line in row["name"].split("\n")) for row in rows]
+    names = ["\n".join(_short(line, 36) for line in row["name"].split("\n")) for row in rows]
     lines = max((name.count("\n") + 1 for name in names), default=1)
 
     def paint(axes: Axes) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from omnifuse.eval import curves, figures, wording
+from omnifuse.eval import curves, figures, leaks, wording
 from omnifuse.eval.calibration import MIN_BIN
 from omnifuse.eval.cohort_tables import CohortTables
 from omnifuse.eval.comparisons import FUSION, best_single
@@ -24,7 +24,7 @@ MOST_CURVES = 5
 def choose_headline(evaluation: Evaluation, method: str | None = None) -> Model:
     """The model that the report is about: the fusion (else the single modality) with the highest AUROC on the validation patients.
 
-    The test patients have no say in the choice.
+    The test patients have no say in the choice. A model that sees what gives the outcome away is chosen only where there is no other.
 
     Args:
         method: take the models of this method only.
@@ -36,7 +36,8 @@ def choose_headline(evaluation: Evaluation, method: str | None = None) -> Model:
     chosen = [model for model in scores if method is None or model.method == method]
     if not chosen:
         raise ConfigError(f"no run of the method {plain(method)}", hint=nearest(method, {model.method for model in scores}))
-    fusions = [model for model in chosen if len(model.inputs) > 1] or chosen
+    fair = [model for model in chosen if not model.leak] or chosen
+    fusions = [model for model in fair if len(model.inputs) > 1] or fair
     return max(fusions, key=lambda model: (scores[model] if scores[model] is not None else -1.0, len(model.inputs)))
 
 
@@ -58,27 +59,31 @@ def compose(
     entries = dict(zip(evaluation.tests, results["models"]))
     row = row_of(entries[headline], results["row"])
     single = best_single(headline, evaluation)
+    sample = cohort.sample if cohort else "sample"
     pair = next((p for p in comparisons["pairs"] if p["question"] == FUSION and p["a"] == headline.name), None)
     return {
         "task": evaluation.task,
         "title": wording.task_title(evaluation.task),
         "question": wording.question(evaluation.task),
-        "headline": _headline(evaluation, entries, headline, row, single, pair, comparisons["margin"]),
+        "headline": _headline(evaluation, entries, headline, row, single, pair, comparisons["margin"], sample),
         "results": model_table(evaluation, entries, headline, single),
         "by_label": label_table(evaluation, entries, headline, single),
         "by_fold": fold_table(evaluation, entries),
         "curves": _curves(evaluation, headline, single, row, min_cell),
         "comparisons": comparison_table(comparisons),
-        "training": [Captioned(*found) for found in draw_histories(_runs_of(runs, headline))],
+        "training": [Captioned(*found) for found in draw_histories(_runs_of(runs, headline), leaks.MARK if headline.leak else "")],
         "cohort": cohort,
         "definitions": {METRIC_NAMES.get(key, key.capitalize()): text for key, text in results["definitions"].items()},
         "settings": results["settings"],
-        "warnings": [*results["warnings"], *((cohort.audit.get("warnings") or []) if cohort else [])],
+        "leak_mark": leaks.MARK,
+        "leaks": {wording.modality(name): reason for name, reason in results["leaks"].items()},
+        "warnings": [*results["warnings"], *(cohort.warnings if cohort else [])],
     }
 
 
-def _headline(evaluation, entries, model: Model, row, single, pair, margin) -> dict[str, Any]:
+def _headline(evaluation, entries, model: Model, row, single, pair, margin, sample: str) -> dict[str, Any]:
     task, entry, metrics = evaluation.task, entries[model], row["metrics"]
+    told_leaks = evaluation.results["leaks"]
     tiles = [("AUROC", wording.number(metrics["auroc"]["value"]), f"95% interval {wording.span(metrics['auroc'])}")]
     if metrics["auroc"]["value"] is not None:
         tiles.append(
@@ -92,15 +97,18 @@ def _headline(evaluation, entries, model: Model, row, single, pair, margin) -> d
         tiles.append(("Calibration error", wording.number(metrics["ece"]["value"]), perfect))
     verdict, told = None, ["There is one modality only, so that there is nothing to fuse yet."] if len(model.inputs) < 2 else []
     if pair is not None:
-        tiles.insert(1, ("Best single modality", wording.number(pair["b_value"]), wording.inputs(single.inputs) + " alone"))
+        tiles.insert(1, ("Best single modality", wording.number(pair["b_value"]), wording.inputs(single.inputs, single.leak) + " alone"))
         verdict, told = pair["verdict"], wording.fusion_verdict(pair, margin)
     elif len(model.inputs) > 1:
         told = ["No run with one of its modalities alone is here, so that nobody can say what fusion adds."]
     return {
         "name": model.name,
-        "inputs": wording.inputs(model.inputs),
-        "who": wording.who(row, task),
+        "inputs": wording.inputs(model.inputs, model.leak),
+        "who": wording.who(row, task, sample),
         "summary": wording.summary(row),
+        "mark": leaks.MARK if model.leak else "",
+        "leaks": {wording.modality(name): reason for name, reason in told_leaks.items() if name in plain(model.leak).split("+")},
+        "stood_back": bool(told_leaks) and not model.leak,
         "reach": wording.reach(model.name, row, task, len(entry["folds"])),
         "tiles": tiles,
         "verdict": verdict,

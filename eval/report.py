@@ -18,7 +18,7 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from omnifuse.eval import bootstrap, cohort_tables, comparisons, disclosure, exports, page, statistics, tables
+from omnifuse.eval import bootstrap, cohort_tables, comparisons, disclosure, exports, leaks, page, statistics, tables
 from omnifuse.eval.escaping import plain
 from omnifuse.eval.evaluation import Evaluation, evaluate
 from omnifuse.eval.figures import Captioned
@@ -86,7 +86,7 @@ def write_report(
     headline = page.choose_headline(evaluation, method)
     described = cohort_tables.read_cohort(cohort, evaluation.task, min_cell) if cohort is not None else None
     context = page.compose(evaluation, results, compared, described, runs, headline=headline, min_cell=min_cell)
-    context["provenance"] = _provenance(cohort, runs, headline, results, commands)
+    context["provenance"] = _provenance(cohort, runs, headline, evaluation.task, results, commands)
     meta = {
         "task": evaluation.task.name, "cohort": cohort.fingerprint if cohort is not None else None, "headline": headline.name,
         "judged": sorted(run.fingerprint for run in runs), "settings": results["settings"], "margin": compared["margin"],
@@ -117,7 +117,7 @@ def _figures(context: dict[str, Any]) -> list[Captioned]:
     return [*single, *context["curves"], *context["training"]]
 
 
-def _provenance(cohort: Artefact | None, runs: Sequence[Artefact], headline, results, commands) -> dict[str, Any]:
+def _provenance(cohort: Artefact | None, runs: Sequence[Artefact], headline, task: Task, results, commands) -> dict[str, Any]:
     """Versions, hashes, seeds, configuration and commands: what it takes to do it again."""
     groups: dict[tuple, list[Artefact]] = {}
     for run in runs:
@@ -132,7 +132,7 @@ def _provenance(cohort: Artefact | None, runs: Sequence[Artefact], headline, res
         "dataset": _dataset(cohort),
         "cohort": cohort.fingerprint[:SHORT] if cohort else None,
         "splits": _splits(cohort),
-        "runs": [_run_row(method, modalities, group) for (method, modalities), group in groups.items()],
+        "runs": [_run_row(method, modalities, group, task) for (method, modalities), group in groups.items()],
         "config": "\n".join(
             plain(line, 400) if line.strip() == line else line[: len(line) - len(line.lstrip())] + plain(line, 400)
             for line in config.splitlines()
@@ -156,14 +156,15 @@ def _dataset(cohort: Artefact | None) -> dict[str, Any] | None:
 
 def _splits(cohort: Artefact | None) -> dict[str, str]:
     told = (cohort.meta.get("splits") or {}) if cohort is not None else {}
-    return {plain(key): str(value)[:SHORT] if key == "sha256" else plain(value) for key, value in told.items() if value is not None}
+    told = {key: value for key, value in told.items() if value is not None and not isinstance(value, dict)}  # counts stand by the parts
+    return {plain(key): str(value)[:SHORT] if key == "sha256" else plain(value) for key, value in told.items()}
 
 
-def _run_row(method, modalities, group: Sequence[Artefact]) -> dict[str, Any]:
+def _run_row(method, modalities, group: Sequence[Artefact], task: Task) -> dict[str, Any]:
     best = [run.meta.get("best") for run in group]
     return {
         "method": plain(method),
-        "modalities": ", ".join(plain(name) for name in modalities),
+        "modalities": ", ".join(plain(name) for name in leaks.mark_each(modalities, leaks.among("+".join(modalities), task))),
         "folds": ", ".join(str(run.meta.get("fold")) for run in group),
         "seeds": ", ".join(sorted({str(run.meta.get("seed")) for run in group})),
         "parameters": group[0].meta.get("parameters"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from omnifuse.eval import figures, wording
+from omnifuse.eval import figures, leaks, wording
 from omnifuse.eval.draws import MACRO, MICRO, OVERALL
 from omnifuse.eval.escaping import plain
 from omnifuse.eval.evaluation import Evaluation
@@ -39,7 +39,7 @@ def model_table(evaluation: Evaluation, entries, headline: Model, single: Model 
         rows.append(
             {
                 "name": plain(model.method) + (f" [{plain(model.head)}]" if model.head else ""),
-                "inputs": wording.inputs(model.inputs),
+                "inputs": wording.inputs(model.inputs, model.leak),
                 "tag": tag,
                 "cells": [_cell({**row["metrics"], **whole}[name]) for name in COLUMNS[evaluation.task.kind]],
                 "k": _labels(row),
@@ -112,11 +112,12 @@ def label_table(evaluation: Evaluation, entries, headline: Model, single: Model 
         if not average:
             marks.append({"name": row["label"], "value": auroc["value"], "low": auroc.get("low"), "high": auroc.get("high"), "colour": 0})
     marks.sort(key=lambda mark: -1.0 if mark["value"] is None else -mark["value"])
-    drawing = figures.draw_forest("labels", "AUROC of each label with its 95% interval", marks, "AUROC", line=0.5)
+    axis = f"AUROC {leaks.MARK}" if headline.leak else "AUROC"
+    drawing = figures.draw_forest("labels", "AUROC of each label with its 95% interval", marks, axis, line=0.5)
     caption = f"{headline.name}. A label without a mark has no value; the table says why. Dotted: chance."
     return {
         "rows": rows,
-        "single": wording.inputs(single.inputs) if single else None,
+        "single": wording.inputs(single.inputs, single.leak) if single else None,
         "figure": Captioned(drawing, "AUROC by label", caption),
     }
 

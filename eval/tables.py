@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
+from omnifuse.eval import leaks
 from omnifuse.eval.escaping import plain
 from omnifuse.preprocess.schema import PREDICTION_COLUMNS, ConfigError, InputError, Task
 from omnifuse.preprocess.store import Artefact
@@ -26,15 +27,21 @@ _TYPES = dict.fromkeys(("run_id", "method", "modalities", "part", "head", "sampl
 
 
 class Model(NamedTuple):
-    """A method on a set of modalities, by one of its heads. `head` is empty where the method has one head only."""
+    """A method on a set of modalities, by one of its heads.
+
+    `head` is empty where the method has one head only; `leak` names those of the modalities through which the task leaks ("dn").
+    """
 
     method: str
     modalities: str
     head: str = ""
+    leak: str = ""
 
     @property
     def name(self) -> str:
-        parts = [self.method, f"({self.modalities})" if self.modalities else "", f"[{self.head}]" if self.head else ""]
+        """As it is told everywhere: a modality that leaks is marked."""
+        seen = leaks.mark(self.modalities, self.leak)
+        parts = [self.method, f"({seen})" if seen else "", f"[{self.head}]" if self.head else ""]
         return plain(" ".join(part for part in parts if part))
 
     @property
@@ -115,7 +122,7 @@ def arrange(predictions: pl.DataFrame, task: Task, part: str = "test", every_hea
     tests: Tests = {}
     keys = ["method", "modalities", "head", "seed", "fold"]
     for (method, modalities, head, seed, fold), group in sorted(frame.group_by(keys), key=lambda item: tuple(map(str, item[0]))):
-        model = Model(method, modalities, head if (method, modalities) in several else "")
+        model = Model(method, modalities, head if (method, modalities) in several else "", leaks.among(modalities, task))
         tests.setdefault(model, []).append(_test_set(group, task, int(seed), int(fold), model))
     for sets in tests.values():
         sets.sort(key=lambda test: (test.fold, test.seed))

@@ -14,8 +14,12 @@ MOST_STAGES = 3
 PLOTS = (("Loss", ("train/loss", "val/loss")), ("AUROC", ("train/auroc", "val/auroc")))
 
 
-def draw_histories(runs: Sequence[Artefact]) -> list[tuple[figures.Drawing, str, str]]:
-    """A drawing, its title and caption for each stage of training and each of loss and AUROC that was logged."""
+def draw_histories(runs: Sequence[Artefact], mark: str = "") -> list[tuple[figures.Drawing, str, str]]:
+    """A drawing, its title and caption for each stage of training and each of loss and AUROC that was logged.
+
+    Args:
+        mark: stands behind the name of what was logged.
+    """
     histories = [run.table("history.parquet") for run in runs if run.has("history.parquet")]
     if not histories:
         return []
@@ -28,7 +32,8 @@ def draw_histories(runs: Sequence[Artefact]) -> list[tuple[figures.Drawing, str,
             if lines:
                 title = what if len(stages) == 1 else f"{what}, stage {plain(stage)}"
                 caption = f"{len(histories)} runs (thin), their mean (bold)." if len(histories) > 1 else "One run."
-                found.append((figures.draw_training(f"training_{number}_{what.lower()}", title, lines, what), title, caption))
+                drawing = figures.draw_training(f"training_{number}_{what.lower()}", title, lines, f"{what} {mark}".strip())
+                found.append((drawing, title, caption))
     return found
 
 

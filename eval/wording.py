@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from omnifuse.eval import leaks
 from omnifuse.eval.escaping import plain
 from omnifuse.preprocess.schema import Task
 
@@ -39,9 +40,14 @@ def question(task: Task) -> str:
     return f"{asked.format(n=task.outputs)}{known}"
 
 
-def inputs(modalities: tuple[str, ...]) -> str:
-    """EHR, chest film and radiology report."""
-    names = [_MODALITIES.get(name, plain(name)) for name in modalities]
+def modality(name: str) -> str:
+    """chest film"""
+    return _MODALITIES.get(name, plain(name))
+
+
+def inputs(modalities: tuple[str, ...], leak: str = "") -> str:
+    """EHR, chest film and radiology report; those that leak are marked."""
+    names = leaks.mark_each(modalities, leak, {name: modality(name) for name in modalities})
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "all inputs"
 
 
@@ -74,9 +80,9 @@ def plural(count: int | None, what: str, small: str = "few") -> str:
     return f"{small} {what}s" if count is None else f"{count:,} {what}{'' if count == 1 else 's'}"
 
 
-def who(row: dict[str, Any], task: Task) -> str:
-    """On whom the models were judged."""
-    text = f"{plural(row['samples'], 'sample')} of {plural(row['patients'], 'patient')}"
+def who(row: dict[str, Any], task: Task, sample: str = "sample") -> str:
+    """On whom the models were judged; `sample` is the word for one (film, lesion)."""
+    text = f"{plural(row['samples'], sample)} of {plural(row['patients'], 'patient')}"
     if task.kind == "binary" and row["positives"] is not None:
         text += f", {row['positives']:,} of them ({100 * row['prevalence']:.1f}%) with the outcome"
     return text

@@ -101,15 +101,20 @@ def _commands(cohort: Path, task: str, runs) -> list[str]:
 
 
 def _show(results: dict, compared: dict) -> None:
+    from omnifuse.eval.leaks import MARK, mark
+
     rows = []
     for model in results["models"]:
         mean = model["mean"][0]
         figures = [_interval(mean["metrics"].get(name)) for name in METRICS]
-        rows.append([model["method"], model["modalities"], *figures, mean["samples"], mean["positives"], len(model["folds"])])
+        inputs = mark(model["modalities"], model["leak"])
+        rows.append([model["method"], inputs, *figures, mean["samples"], mean["positives"], len(model["folds"])])
     header = ["method", "modalities", *(name.upper().replace("_", " ") for name in METRICS), "samples", "positive", "folds"]
     told = results["models"][0]["mean"][0]
     console.say(f"{told['label']}, mean over the test folds, 95% interval over patients; prevalence {console.number(told['prevalence'])}")
     console.table(rows, header, indent="")
+    for modality, reason in results["leaks"].items():
+        console.say(f"{MARK} {modality}: {reason}")
     for pair in compared["pairs"]:
         console.say(f"\n{pair['a']} against {pair['b']} ({pair['question']}): {_verdict(pair)}")
 

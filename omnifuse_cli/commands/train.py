@@ -6,20 +6,24 @@ from pathlib import Path
 
 import click
 
-from omnifuse import choices, console, options, trainings, workspace
+from omnifuse import choices, config, console, options, trainings, workspace
 from omnifuse.preprocess.schema import ConfigError
 
 
 class MethodFlags(click.Command):
-    """Adds the switches that the methods declare in their configs, each with the names of its methods."""
+    """Adds the flags that the methods declare in their configs, each with the names of its methods."""
 
     def get_params(self, context: click.Context) -> list[click.Parameter]:
-        flags = [
-            click.Option([flag, _name(flag)], is_flag=True, help=f"Of --method {' and '.join(sorted(owners))}: {_effect(owners)}.")
-            for flag, owners in sorted(choices.method_flags().items())
-        ]
+        flags = [_option(flag, owners) for flag, owners in sorted(choices.method_flags().items())]
         own = super().get_params(context)
         return [*own[:-1], *flags, own[-1]]
+
+
+def _option(flag: str, owners: dict) -> click.Option:
+    """A switch, or an option with a value where the methods' configs leave the value open."""
+    values = choices.values_of_flag(owners)
+    kind = {"is_flag": True} if values is None else {"type": click.Choice(values) if values else str, "default": None}
+    return click.Option([flag, _name(flag)], help=f"Of --method {' and '.join(sorted(owners))}: {_effect(owners)}.", **kind)
 
 
 def _name(flag: str) -> str:
@@ -28,7 +32,7 @@ def _name(flag: str) -> str:
 
 def _effect(owners: dict) -> str:
     parameters = next(iter(owners.values()))
-    return ", ".join(f"{name}={value}" for name, value in parameters.items())
+    return ", ".join(f"method.{name}" + ("" if value is None else f"={config.show(value)}") for name, value in parameters.items())
 
 
 @click.command(name="train", cls=MethodFlags)
@@ -83,7 +87,7 @@ def command(
       omnifuse train --task radiology --method unimodal --modality cxr --tune-encoder
     """
     space = workspace.find()
-    given = [flag for flag in choices.method_flags() if flags.get(_name(flag))]
+    given = {flag: flags[_name(flag)] for flag in choices.method_flags() if flags.get(_name(flag))}
     plan = trainings.plan(
         space,
         cohort=cohort,
@@ -104,6 +108,7 @@ def command(
     if dry_run:
         _show_plan(plan, as_json)
         return
+    _warn_of_leaks(plan)
     runs = []
     for cell in plan.cells():
         run = cell.train(device=device, resume=resume, progress=console.progress)
@@ -114,6 +119,13 @@ def command(
     if not as_json:
         console.say(f"runs: {console.place(group)}")
     console.finish(as_json, {"group": str(group), "runs": runs})
+
+
+def _warn_of_leaks(plan) -> None:
+    leaks = {name: reason for name, reason in plan.task.notes.get("leaks", {}).items() if name in plan.modalities}
+    if leaks:
+        told = "; ".join(f"{name}: {reason}" for name, reason in leaks.items())
+        console.note(f"{plan.task.name} leaks ({told}): whatever is shown of these runs carries the mark †leak")
 
 
 def _row(cell, run) -> dict:
