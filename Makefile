@@ -21,7 +21,7 @@ demo: $(VENV)/.installed
 	$(BIN)/omnifuse demo demo-workspace
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -m "not torture and not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not torture and not slow" --numprocesses auto --dist loadfile
 
 torture: $(VENV)/.installed
 	$(BIN)/python -m pytest -m "torture or slow"

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from omnifuse.models import decoding, registry
 from omnifuse.models.distributed import Processes
@@ -90,7 +90,7 @@ class Rows:
             told = f"the encoder {recipe.encoder['name']} reads {kind.reads}s, and the items of {items.modality} are {items.reads}s"
             raise ConfigError(told, hint=f"--encoder {items.modality}=NAME; omnifuse list encoders")
         if recipe.keep != "raw":
-            self.encoder = recipe.build(items).to(means.device)
+            self.encoder = cast_once(recipe.build(items).to(means.device), recipe.dtype)
         self.tokenise = kind.tokeniser(recipe.weights) if items.reads == "text" else None
 
     def blocks(self, blocks: list[tuple[int, np.ndarray]], bar: Any) -> Iterator[tuple[int, np.ndarray, list[int], list[str | None]]]:
@@ -181,6 +181,14 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     fast = getattr(torch.cpu, "get_capabilities", dict)().get("avx512_bf16", False)
     return torch.bfloat16 if fast else torch.float32
+
+
+def cast_once(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The network with the weights that autocast would copy at every batch kept in its type: the same numbers to the bit."""
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)):
+            module.to(dtype)
+    return network
 
 
 def _kept(found: Encoded, keep: str) -> tuple[Tensor, Tensor]:

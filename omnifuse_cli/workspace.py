@@ -26,6 +26,7 @@ SECTIONS = ("train", "method", "encoder", "preprocess", "extract")
 TEMPLATE = """# An omnifuse workspace. Commands run anywhere below this folder find it.
 ehr: {ehr}            # the folder with MIMIC-III's or MIMIC-IV's tables; `omnifuse demo --raw raw` writes synthetic ones
 seed: {seed}
+# cxr, notes, signals:    folders of films, notes and recordings beside the tables; manifest: of your own tables; model_dir
 # preprocess:             # options of `omnifuse preprocess mimic`, for example
 #   step_hours: 2
 # train:                  # see `omnifuse config` for every key, its value and where it comes from
@@ -46,10 +47,14 @@ class Workspace:
             raise ConfigError("not inside a workspace", hint="omnifuse init DIR makes one; or give every path")
         return self.root
 
+    def place(self, name: str) -> Path | None:
+        """The path that omnifuse.yaml gives under this name, relative to the workspace; None where it gives none."""
+        told = self.settings.values[name]
+        return None if told is None else (self.require() / str(told))
+
     @property
     def ehr(self) -> Path | None:
-        told = self.settings.values["ehr"]
-        return None if told is None else (self.require() / str(told))
+        return self.place("ehr")
 
     def cohort(self, told: str | None) -> Path:
         """The cohort to work on: the one told (a path, or a name in cohorts/), the setting, or the only one there is."""

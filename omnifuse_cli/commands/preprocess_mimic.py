@@ -20,9 +20,14 @@ path = click.Path(path_type=Path)
 
 @click.command(name="mimic")
 @click.option("--ehr", type=path, default=None, metavar="DIR", help="The folder with the tables.  [default: the workspace's]")
-@click.option("--cxr", type=path, metavar="DIR", help="MIMIC-CXR-JPG or MIMIC-CXR: films, and the report tree where it lies there.")
-@click.option("--notes", type=path, metavar="DIR", help="MIMIC-IV-Note, NOTEEVENTS, or MIMIC-CXR's report tree.")
-@click.option("--signals", type=path, metavar="DIR", help="MIMIC-IV-ECG or the matched waveforms (WFDB).")
+@click.option(
+    "--cxr",
+    type=path,
+    metavar="DIR",
+    help="MIMIC-CXR-JPG or MIMIC-CXR: films, and reports where they lie there.  [default: the workspace's]",
+)
+@click.option("--notes", type=path, metavar="DIR", help="MIMIC-IV-Note, NOTEEVENTS, or MIMIC-CXR's reports.  [default: the workspace's]")
+@click.option("--signals", type=path, metavar="DIR", help="MIMIC-IV-ECG or the matched waveforms (WFDB).  [default: the workspace's]")
 @options.out
 @click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="A task to label; may be repeated.  [default: all of stays]")
 @click.option(
@@ -89,7 +94,9 @@ def command(
     if source is None:
         raise ConfigError("no tables given", hint="--ehr DIR, or ehr: in omnifuse.yaml; omnifuse demo --raw DIR writes synthetic ones")
     target = out or space.output("cohorts", "mimic")
-    resolved, folders = _options(space, given, sets, seed), Folders(cxr, notes, signals)
+    beside = {"cxr": cxr, "notes": notes, "signals": signals}
+    folders = Folders(**{name: told or space.place(name) for name, told in beside.items()})
+    resolved = _options(space, given, sets, seed)
     if dry_run:
         _show_plan(plan(source, resolved, folders), target, as_json)
         return

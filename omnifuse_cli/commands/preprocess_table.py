@@ -13,10 +13,13 @@ path = click.Path(path_type=Path)
 
 
 @click.command(name="table")
-@click.option("--manifest", type=path, required=True, metavar="FILE.yaml", help="What the tables hold (docs/tables.md has its grammar).")
+@click.option(
+    "--manifest", type=path, default=None, metavar="FILE.yaml",
+    help="What the tables hold (docs/tables.md has its grammar).  [default: the workspace's]",
+)  # fmt: skip
 @options.out
 @options.common
-def command(manifest: Path, out: Path | None, as_json: bool, dry_run: bool, seed: int | None, sets: tuple[str, ...]) -> None:
+def command(manifest: Path | None, out: Path | None, as_json: bool, dry_run: bool, seed: int | None, sets: tuple[str, ...]) -> None:
     """Your own tables to a cohort: ids, a label, columns, time series, films, DICOM series, texts, signals.
 
     The YAML names tables and columns; a cell that cannot be used is counted by its reason, never set to zero. Missing cells are missing
@@ -28,9 +31,12 @@ def command(manifest: Path, out: Path | None, as_json: bool, dry_run: bool, seed
     """
     from omnifuse.preprocess.table.build import build_cohort, plan
 
+    space = workspace.find()
+    manifest = manifest or space.place("manifest")
+    if manifest is None:
+        raise ConfigError("no manifest given", hint="--manifest FILE.yaml, or manifest: in omnifuse.yaml")
     if sets:
         raise ConfigError("preprocess table takes no --set: what it does stands in the manifest", where=manifest)
-    space = workspace.find()
     tree = _read(manifest)
     target = out or space.output("cohorts", manifest.stem)
     if dry_run:

@@ -94,3 +94,21 @@ def test_the_mark_of_a_leak_stands_in_the_manifest(data, capsys):
     code, out, err = run(capsys, *COMMAND, "--notes", "notes", "--allow-leak", "--json")
     assert code == 0
     assert json.loads(out)["meta"]["tasks"]["mortality"]["leaks"].keys() == {"dn"} and CANARY not in out + err
+
+
+def test_the_workspace_tells_the_folders_that_no_flag_does(data, capsys):
+    (data / "omnifuse.yaml").write_text("ehr: raw\ncxr: cxr\nnotes: nothing\nsignals: ecg\n")
+    code, out, err = run(capsys, *COMMAND[:2], "--notes", data / "notes", "--task", "mortality", "--json")
+    assert code == 0, err
+    assert json.loads(out)["meta"]["modalities"].keys() == {"ehr", "cxr", "rep", "sig"}
+    assert (data / "cohorts/mimic/manifest.json").is_file()
+    code, _, err = run(capsys, *COMMAND[:2], "--task", "mortality", "--dry-run")
+    assert code == 3 and "nothing: is no folder" in err, "the workspace's notes are read where no flag says otherwise"
+
+
+def test_paths_of_the_workspace_are_relative_to_it(data, capsys, monkeypatch):
+    (data / "omnifuse.yaml").write_text("ehr: raw\ncxr: cxr\n")
+    (data / "below").mkdir()
+    monkeypatch.chdir(data / "below")
+    code, out, err = run(capsys, "preprocess", "mimic", "--task", "mortality", "--dry-run")
+    assert code == 0 and "cxr/mimic-cxr-2.0.0-metadata.csv.gz" in out, err

@@ -221,3 +221,14 @@ def test_set_is_refused_and_a_dry_run_writes_nothing(raw, tmp_path, capsys):
     (raw / "films.yaml").unlink()
     code, _, err = preprocess(capsys, raw)
     assert code == 2 and "films.yaml: cannot be read" in err
+
+
+def test_the_workspace_tells_the_manifest_that_no_flag_does(raw, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "preprocess", "table", "--dry-run")
+    assert code == 2 and "--manifest FILE.yaml, or manifest: in omnifuse.yaml" in err
+    (tmp_path / "omnifuse.yaml").write_text("manifest: raw/films.yaml\n")
+    code, out, err = run(capsys, "preprocess", "table", "--dry-run", "--json")
+    assert code == 0 and json.loads(out)["out"] == str(tmp_path / "cohorts/films"), err
+    code, _, err = run(capsys, "preprocess", "table", "--manifest", raw / "other.yaml", "--dry-run")
+    assert code == 2 and "other.yaml: cannot be read" in err, "a flag wins"
