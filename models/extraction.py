@@ -165,6 +165,7 @@ def _described(encodings: Mapping[str, Encoding], made: dict[str, dict[int, stor
             "dim": _dim(recipe, first, encodings[name].items),
             "encoder": recipe.encoder,
             "keep": recipe.keep,
+            **_windows(recipe, encodings[name].items),
             "weights": first.meta["weights"],
             "folds": {
                 str(fold): {"folder": os.path.relpath(encoded.folder, out.absolute()), "fingerprint": encoded.fingerprint}
@@ -172,6 +173,14 @@ def _described(encodings: Mapping[str, Encoding], made: dict[str, dict[int, stor
             },
         }
     return found
+
+
+def _windows(recipe: Recipe, items: Any) -> dict[str, int]:
+    """Of the word pieces of a network with positions: piece t of a text stands in its window t // window."""
+    if recipe.keep != "tokens" or items.reads != "text":
+        return {}
+    window = getattr(recipe.build(items), "window", None)
+    return {} if window is None else {"window": window}
 
 
 def _dim(recipe: Recipe, encoded: store.Artefact, items: Any) -> int | list[int]:

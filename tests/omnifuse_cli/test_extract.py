@@ -151,6 +151,15 @@ def test_only_the_tuned_layers_of_a_text_encoder_change(here, groups):
     assert (groups["note"] / "fold0/vocabulary/note/vocab.txt").read_text().split() == WORDS
 
 
+def test_every_word_piece_is_kept_once_with_its_window(here, capsys):
+    code, made, err = extract(capsys, "--modality", "note", "--weights", "note=bert", "--keep", "note=tokens")
+    assert code == 0, err
+    assert made["note"]["window"] == 30  # 32 positions, two of them for [CLS] and [SEP]
+    told = made["note"]["folds"]["0"]
+    rows = store.open((here / "features/study/outcome" / told["folder"]).resolve(), "encoded")
+    assert rows.table("index.parquet")["length"].to_list() == [2, 3] * 30  # "clear left", "large effusion left"
+
+
 def test_moved_films_are_found_by_root(here, capsys):
     asked = ("--modality", "film", "--encoder", "film=film_conv", "--keep", "levels")
     (here / "raw").rename(here / "moved")
