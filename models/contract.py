@@ -34,7 +34,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -162,7 +162,11 @@ class Method(nn.Module):
 
     Shapes: a batch has `values[m]` [B, T, D] or [B, D], `mask[m]` [B, T], `present` [B, M], `label`, `label_mask`, `key` [B], and gives
     `take(rows)` and `hide(present)`; see preprocess/dataset.py.
+
+    `blind`: it reads which modalities are present, and no value.
     """
+
+    blind: ClassVar[bool] = False
 
     def __init__(self, encoders: dict[str, Encoder], kind: str, outputs: int):
         super().__init__()
