@@ -4,7 +4,7 @@
     method.*              configs/methods/METHOD.yaml
     encoder.MODALITY.*    configs/encoders/ENCODER.yaml
 
-A method's own switches (`flags` in its YAML) become command-line options of `omnifuse train`; the command knows no method by name.
+A method's own flags (`flags` in its YAML) become command-line options of `omnifuse train`; the command knows no method by name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def modalities_of(text: str | None, known) -> list[str]:
 
 
 def method_flags() -> dict[str, dict[str, dict[str, object]]]:
-    """{flag: {method: {parameter: value}}} of every packaged method."""
+    """{flag: {method: {parameter: value}}} of every packaged method; None is the value that is given with the flag."""
     flags: dict[str, dict[str, dict[str, object]]] = {}
     for method in config.packaged_names("methods"):
         _, meta = config.packaged("methods", method)
@@ -71,16 +71,29 @@ def method_flags() -> dict[str, dict[str, dict[str, object]]]:
     return flags
 
 
-def flag_layer(method: str, given: list[str]) -> dict[str, config.Leaf]:
-    """The parameters that the switches given on the command line set. A switch of another method is refused with its owner's name."""
+def values_of_flag(owners: dict[str, dict[str, object]]) -> list[str] | None:
+    """What may be given with a flag: the choices of the parameters it sets, none where any text may; None where it is a mere switch."""
+    taking = [(method, name) for method, parameters in owners.items() for name, value in parameters.items() if value is None]
+    if not taking:
+        return None
+    choices = [config.packaged("methods", method)[0][name].choices for method, name in taking]
+    return list(dict.fromkeys(choice for some in choices for choice in some))
+
+
+def flag_layer(method: str, given: dict[str, object]) -> dict[str, config.Leaf]:
+    """The parameters that the flags given on the command line set; `given` tells the value of each, of a switch true.
+
+    A flag of another method is refused with its owner's name.
+    """
     layer = {}
     known = method_flags()
-    for flag in given:
+    for flag, told in given.items():
         owners = known.get(flag, {})
         if method not in owners:
             belongs = f"belongs to --method {' or '.join(sorted(owners))}" if owners else "belongs to no method"
             raise ConfigError(f"{flag} {belongs}, not to {method}")
         for name, value in owners[method].items():
+            value = told if value is None else value
             layer[f"method.{name}"] = config.Leaf(config.show(value) if not isinstance(value, list) else value, flag)
     return layer
 

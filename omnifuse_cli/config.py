@@ -4,8 +4,9 @@ A field's type is that of its packaged default; texts are converted by it, so th
 wanted. Unknown keys, wrong types and values out of range are collected and shown together, each with file, line and a near miss. There
 is no interpolation, no alias, no tag, no dotted class path.
 
-A packaged file may hold, beside its parameters: `about` (one sentence), `reads` (of an encoder), `flags` (command-line switches of a
-method), `ranges` ({name: [low, high]}), `choices` ({name: [..]}) and `stage1` (null: the method starts from no unimodal runs).
+A packaged file may hold, beside its parameters: `about` (one sentence), `reads` (of an encoder), `flags` (command-line flags of a
+method; {parameter: null} takes the value that is given), `ranges` ({name: [low, high]}), `choices` ({name: [..]}) and `stage1` (null: the
+method starts from no unimodal runs).
 """
 
 from __future__ import annotations
@@ -119,8 +120,9 @@ def packaged(folder: str, name: str) -> tuple[dict[str, Field], dict[str, Any]]:
     if name not in known:
         raise ConfigError(f"no {folder.removesuffix('s')} {name!r}", hint=nearest(name, known))
     tree = read_yaml(file.read_text(encoding="utf-8"), f"configs/{folder}/{name}.yaml")
-    meta = {key: _plain_tree(tree.pop(key)) for key in META if key in tree}
-    return _fields(tree, meta.get("ranges", {}), meta.get("choices", {})), meta
+    told = {key: tree.pop(key) for key in META if key in tree}
+    meta = {key: _plain_tree(value) for key, value in told.items()}
+    return _fields(tree, meta.get("ranges", {}), told.get("choices", {})), meta
 
 
 def packaged_names(folder: str) -> list[str]:
@@ -140,7 +142,9 @@ def _fields(tree: dict[str, Any], ranges: dict, choices: dict, prefix: str = "")
             fields |= _fields(value, ranges, choices, f"{name}.")
         else:
             low, high = ranges.get(name, (None, None))
-            fields[name] = Field(plain(value), low, high, tuple(choices.get(name, ())))
+            default = plain(value)
+            known = [_convert(Leaf(text, value.where), default) for text in choices[name].text] if name in choices else []
+            fields[name] = Field(default, low, high, tuple(known))
     return fields
 
 
