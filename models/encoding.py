@@ -54,6 +54,7 @@ class Encoder(nn.Module):
     """
 
     reads: ClassVar[str] = "series"
+    gives_levels: bool = True  # set to False where nobody reads them: an encoder may then leave `levels` empty and save their memory
     published: ClassVar[dict[str, Any]] = {}
     input_dim: int | list[int]
     dim: int

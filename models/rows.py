@@ -59,6 +59,7 @@ class Recipe:
         encoder = registry.build_encoder(described, shape, 0, items.modality)
         if self.weights is not None:
             encoder.load(self.weights)
+        encoder.gives_levels = self.keep == "levels"
         return encoder.bare().eval().requires_grad_(False)
 
 

@@ -155,12 +155,14 @@ def plan(
     seed: int | None,
     out: Path | None,
     tune_encoder: bool = False,
+    tune_layers: int | None = None,
     model_dir: Path | None = None,
 ) -> Plan:
     """Checks everything before anything is trained.
 
     Args:
         tune_encoder: train on what the encoders read, from their published weights.
+        tune_layers: only so many of their last layers.
 
     Raises:
         ConfigError: an unknown name, a fold that the cohort lacks, a configuration that cannot be.
@@ -177,6 +179,10 @@ def plan(
     mine = {modality: encoders.get(modality) or choices.default_encoder(held[modality]) for modality in names}
     for modality in names:
         choices.check_encoder(modality, mine[modality], held[modality])
+    if tune_layers is not None:
+        if not tune_encoder:
+            raise ConfigError("--tune-layers belongs to --tune-encoder")
+        sets = (*sets, *(f"encoder.{modality}.tune_layers={tune_layers}" for modality in names))
     resolved = choices.resolve(space, method, mine, config_file, sets, flags, seed)
     starting = None
     if config.packaged("methods", method)[1].get("stage1", STAGE_ONE) is not None:

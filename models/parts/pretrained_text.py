@@ -171,10 +171,11 @@ class PretrainedText(Encoder):
             numbers.append(number.flatten()[inside])
             states.append([level[:, 1:-1].flatten(0, 1)[inside] for level in hidden])
             firsts.append(hidden[-1][:, 0])
-        levels = [windows.back([state[place] for state in states], numbers, self.token_dim) for place in range(len(self.picked))]
+        count = len(self.picked) if self.gives_levels else 1
+        levels = [windows.back([state[place] for state in states], numbers, self.token_dim) for place in range(count)]
         tokens = levels[-1]  # [B, T, E]
         pool = mean_of_tokens(tokens, mask) if self.pool == "mean" else windows.mean(firsts, groups, self.token_dim)  # [B, E]
-        return Encoded(self.project(self.dropout(pool, key)), tokens, mask, [(level, mask) for level in levels])
+        return Encoded(self.project(self.dropout(pool, key)), tokens, mask, [(level, mask) for level in levels if self.gives_levels])
 
     def _check(self, ids: Tensor) -> None:
         size = self.network.config.vocab_size
@@ -193,10 +194,11 @@ class PretrainedText(Encoder):
         attended = torch.arange(framed.shape[1], device=ids.device) < lengths + 2
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tune_layers != 0):
             found = self._run(framed, attended.long())
-        return [found.hidden_states[layer] for layer in self.picked[:-1]] + [found.last_hidden_state]
+        below = self.picked[:-1] if self.gives_levels else ()
+        return [found.hidden_states[layer] for layer in below] + [found.last_hidden_state]
 
     def _run(self, framed: Tensor, attended: Tensor) -> Any:
-        return self.network(input_ids=framed, attention_mask=attended, output_hidden_states=True)
+        return self.network(input_ids=framed, attention_mask=attended, output_hidden_states=self.gives_levels)
 
 
 def level_layers(depth: int) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from omnifuse import choices, console, options, workspace
 
 
 @click.command(name="config")
-@click.option("--method", default="concat", show_default=True, help="The fusion method.")
+@click.option("--method", default="omnifuse", show_default=True, help="The fusion method.")
 @click.option("--encoder", "encoders", multiple=True, metavar="MODALITY=NAME", help="The encoder of a modality.  [default: ehr=lstm]")
 @options.config_file
 @options.common

@@ -19,6 +19,7 @@ MORTALITY = (
     "preprocess mimic --task mortality --task phenotyping --task los",
     "extract mimic --task mortality",
     "train --cohort mimic --task mortality --method concat --fold 0",
+    "train --cohort mimic --task mortality --method omnifuse --fold 0",
     "eval --cohort mimic --task mortality",
     "report --cohort mimic --task mortality",
 )
@@ -26,6 +27,7 @@ SUBTYPING = (
     "preprocess lung --manifest raw-lung/manifest.csv --size 64 --slices 12",
     "extract lung",
     "train --cohort lung --method concat --fold 0",
+    "train --cohort lung --no-tla --imp fw --fold 0",
     "eval --cohort lung",
 )
 # The clinic's films, slices, texts and signals are small, and their encoders learn with the rest.

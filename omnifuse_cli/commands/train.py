@@ -37,7 +37,7 @@ def _effect(owners: dict) -> str:
 
 @click.command(name="train", cls=MethodFlags)
 @options.task
-@click.option("--method", default="concat", show_default=True, help="The fusion method (omnifuse list methods).")
+@click.option("--method", default="omnifuse", show_default=True, help="The fusion method (omnifuse list methods).")
 @click.option(
     "--modalities", "--modality", metavar="NAME[,NAME]", default=None, help="What the method may see.  [default: all of the cohort]"
 )
@@ -48,6 +48,8 @@ def _effect(owners: dict) -> str:
 @click.option("--init", type=click.Choice(["stage1", "scratch"]), default="stage1", show_default=True,
               help="Start encoders from the unimodal runs of the fold (trained first where missing), or from nothing.")  # fmt: skip
 @click.option("--tune-encoder", is_flag=True, help="With --method unimodal: tune the encoder itself, on the features of extract --raw.")
+@click.option("--tune-layers", type=click.IntRange(-1), default=None, metavar="N",
+              help="With --tune-encoder: its last N layers alone; 0 none, -1 all.")  # fmt: skip
 @options.model_dir
 @click.option("--resume/--no-resume", default=True, show_default=True, help="Go on with an interrupted run, or start it over.")
 @options.device
@@ -63,6 +65,7 @@ def command(
     folds,
     init,
     tune_encoder,
+    tune_layers,
     model_dir,
     resume,
     device,
@@ -85,6 +88,7 @@ def command(
       omnifuse train --task mortality
       omnifuse train --task mortality --method unimodal --modality ehr --fold 0 --set train.lr=1e-3
       omnifuse train --task radiology --method unimodal --modality cxr --tune-encoder
+      omnifuse train --task mortality --method unimodal --modality rep --tune-encoder --tune-layers 2
     """
     space = workspace.find()
     given = {flag: flags[_name(flag)] for flag in choices.method_flags() if flags.get(_name(flag))}
@@ -103,6 +107,7 @@ def command(
         seed=seed,
         out=out,
         tune_encoder=tune_encoder,
+        tune_layers=tune_layers,
         model_dir=options.model_folder(space, model_dir),
     )
     if dry_run:

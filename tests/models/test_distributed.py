@@ -28,7 +28,7 @@ from small import small_encoders
 torch.set_num_threads(1)
 path, run, batch, method = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 cohort, features = store.open(path / "cohort", "cohort"), store.open(path / "features", "features")
-samples = open_samples(cohort, features, "multilabel", 0, ("ehr", "rep") if method == "concat" else ("ehr",))
+samples = open_samples(cohort, features, "multilabel", 0, ("ehr",) if method == "unimodal" else ("ehr", "rep"))
 train = {"batch_size": batch, "epochs": 2, "lr": 0.01, "log_steps": 1, "tensorboard": False}
 options = {"name": method, "fill": "mean"} if method == "concat" else {"name": method}
 training.train(samples, samples.task, options, small_encoders(samples.modalities), train, fold=0, seed=0, run=run, device="cpu")
@@ -49,7 +49,7 @@ def free_port() -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["concat", "unimodal"])
+@pytest.mark.parametrize("method", ["concat", "omnifuse", "unimodal"])
 def test_two_processes_equal_one_with_the_double_batch(tmp_path, method):
     """109 training samples in batches of 22 and 21: shares of unlike size, absent modalities, unknown labels, dropout, clipping."""
     cohorts.samples(

@@ -33,7 +33,7 @@ def study(tmp_path_factory):
         patch.chdir(folder / "study")
         main(["preprocess", "mimic"])
         main(["extract"])
-        main(["train", "--task", "mortality", *QUICK])
+        main(["train", "--task", "mortality", "--method", "concat", *QUICK])
         main(["eval", "--task", "mortality", "--resamples", "200"])
         main(["report", "--task", "mortality"])
     return folder / "study"
@@ -83,7 +83,12 @@ def test_nothing_outside_of_the_data_holds_a_patient(inside, capsys):
 
 def test_a_second_call_does_nothing(inside, capsys):
     before = {path: path.stat().st_mtime_ns for path in inside.rglob("manifest.json")}
-    for command in (["preprocess", "mimic"], ["extract"], ["train", "--task", "mortality", *QUICK], ["report", "--task", "mortality"]):
+    for command in (
+        ["preprocess", "mimic"],
+        ["extract"],
+        ["train", "--task", "mortality", "--method", "concat", *QUICK],
+        ["report", "--task", "mortality"],
+    ):
         assert run(capsys, *command)[0] == 0
     assert {path: path.stat().st_mtime_ns for path in inside.rglob("manifest.json") if path in before} == before
 
@@ -115,7 +120,7 @@ def test_a_dry_run_writes_nothing(inside, capsys, command):
         (["train", "--task", "mortalty"], 2, "did you mean mortality"),
         (["train"], 2, "which task.*mortality"),
         (["train", "--task", "mortality", "--method", "concatt"], 2, "did you mean concat"),
-        (["train", "--task", "mortality", "--linear-head"], 2, "--linear-head belongs to --method unimodal, not to concat"),
+        (["train", "--task", "mortality", "--linear-head"], 2, "--linear-head belongs to --method unimodal, not to omnifuse"),
         (["train", "--task", "mortality", "--modalities", "cxr"], 2, "no modality 'cxr'"),
         (["train", "--task", "mortality", "--encoder", "ehr=lstmm"], 2, "did you mean lstm"),
         (["train", "--task", "mortality", "--fold", "7"], 2, "no fold '7'"),

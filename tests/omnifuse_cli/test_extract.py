@@ -105,7 +105,7 @@ def groups(study):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(study)
         main(["extract", "--workers", "0", "--raw", "--modalities", "film,note", "--encoder", "film=film_conv", "--weights", "note=bert"])
-        for modality, more in (("film", ()), ("note", ("--set", "encoder.note.tune_layers=1"))):
+        for modality, more in (("film", ()), ("note", ("--tune-layers", "1"))):
             main(["train", "--method", "unimodal", "--modality", modality, "--tune-encoder", *QUICK, *more])
     encoder = lambda fold: store.open(fold, "run").meta["built"]["encoders"]
     found = {}
@@ -128,6 +128,8 @@ def test_a_tuned_encoder_reads_each_fold_with_that_folds_weights(here, groups, c
     assert code == 0, err
     code, _, err = run(capsys, "train", "--method", "concat", "--tune-encoder", *QUICK)
     assert code == 2 and "--tune-encoder belongs to --method unimodal" in err
+    code, _, err = run(capsys, "train", "--method", "unimodal", "--modality", "note", "--tune-layers", "1", *QUICK)
+    assert code == 2 and "--tune-layers belongs to --tune-encoder" in err
 
 
 def test_an_encoder_tuned_on_other_folds_is_refused(here, groups, capsys):

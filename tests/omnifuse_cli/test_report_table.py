@@ -57,7 +57,7 @@ def study(tmp_path_factory):
         main(["preprocess", "table", "--manifest", "../study.yaml"])
         main(["extract"])
         main(["train", "--method", "unimodal", "--modality", "labs", *quick])
-        main(["train", *quick])
+        main(["train", "--method", "concat", *quick])
         main(["eval", "--resamples", "100"])
     return folder / "work"
 
