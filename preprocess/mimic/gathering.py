@@ -52,8 +52,10 @@ class Gathered:
             their stay_id and time.
 
         Raises:
-            InputError: an item_id stands twice in a stay.
+            InputError: the source has no row, or an item_id stands twice in a stay.
         """
+        if not self._keys:
+            raise InputError(f"there are no {self._name} to link: their table has no row", hint="leave --notes out")
         self._flush()
         sorted_, keys = [], []
         for number, (first, last) in enumerate(self._ranges()):

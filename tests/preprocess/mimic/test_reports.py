@@ -407,6 +407,14 @@ def test_a_folder_of_nothing_but_discharge_notes_is_refused_with_the_reason(tmp_
     assert build(made, tmp_path, folders=folders, allow_leak=True).meta["modalities"].keys() == {"ehr", "dn"}
 
 
+def test_a_table_without_a_row_is_told(tmp_path):
+    """As NOTEEVENTS of the public demo of MIMIC-III is."""
+    made, _ = hospital(version=3)
+    folder = NoteEvents().write(tmp_path / "notes")
+    with pytest.raises(InputError, match="there are no reports to link: their table has no row"):
+        build(made, tmp_path, folders=Folders(notes=folder))
+
+
 def test_with_allow_leak_every_task_carries_the_mark(tmp_path):
     made, folders = noted(tmp_path)
     cohort = build(made, tmp_path, folders=folders, tasks=TASKS, allow_leak=True)
