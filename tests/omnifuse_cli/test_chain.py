@@ -7,20 +7,11 @@ from pathlib import Path
 import numpy
 import pytest
 import raw_mimic4
+from command_line import run
 
 from omnifuse.main import main
 
 QUICK = ["--set", "train.epochs=2", "--set", "encoder.ehr.hidden=8", "--set", "encoder.ehr.dim=8"]
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from command_line import run
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
@@ -25,16 +26,6 @@ modalities:
 """
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "no", "a", "clear", "large", "small", "effusion", "left", "right", "."]
 QUICK = ("--set", "train.epochs=1", "--set", "train.tensorboard=false")
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(scope="module")

@@ -3,20 +3,10 @@
 import itertools
 
 import pytest
+from command_line import run
 
 from omnifuse import choices, config
-from omnifuse.main import main
 from omnifuse.preprocess.schema import ConfigError
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main(list(arguments))
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.mark.parametrize(

@@ -5,22 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from omnifuse.main import main
+from command_line import run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "preprocess" / "mimic"))
 
 CANARY = "Zq7CanaryZq7"
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture

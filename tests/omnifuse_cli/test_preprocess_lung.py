@@ -4,18 +4,7 @@ import json
 
 import dicoms
 import pytest
-
-from omnifuse.main import main
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
+from command_line import run
 
 
 @pytest.fixture

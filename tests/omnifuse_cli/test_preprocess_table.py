@@ -7,21 +7,11 @@ import re
 import covid_films
 import polars as pl
 import pytest
+from command_line import run
 
-from omnifuse.main import main
 from omnifuse.preprocess import store
 
 CANARY = covid_films.CANARY
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(scope="module")

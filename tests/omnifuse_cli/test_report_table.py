@@ -5,6 +5,7 @@ import io
 import re
 
 import pytest
+from command_line import run
 from table_study import people
 
 from omnifuse.main import main
@@ -30,16 +31,6 @@ modalities:
     numeric: [age]
 """
 COUNT, WITHOUT_AGE, WITHOUT_LABS = 60, 7, 15
-
-
-def run(capsys, *arguments) -> tuple[int, str, str]:
-    try:
-        main([str(argument) for argument in arguments])
-        code = 0
-    except SystemExit as stop:
-        code = stop.code or 0
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 @pytest.fixture(scope="module")
