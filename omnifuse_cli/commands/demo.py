@@ -43,65 +43,96 @@ SETTINGS |= {"train.epochs": "12", "train.patience": "4"}  # a first look
 @click.option("--setting", type=click.Choice(["mortality", "subtyping"]), default="mortality", show_default=True,
               help="Of --raw: an ICU with films, notes and signals, or lung lesions with CT, PET, Chinese reports.")  # fmt: skip
 @click.option("--patients", type=click.IntRange(1), default=300, show_default=True, help="Number of patients.")
-@click.option("--world", default="default", show_default=True, help="The knobs of the clinic: a name, or a YAML file.")
+@click.option(
+    "--world", default=None, metavar="NAME|FILE", help="The knobs of the clinic: a name, set32/NAME, or a YAML file.  [default: default]"
+)
+@click.option("--world-set", type=click.Choice(["32"]), default=None, help="Of --raw: write all worlds of the set, each in DIR/NAME.")
 @options.common
 def command(
-    folder: Path | None, raw: Path | None, setting: str, patients: int, world: str, as_json: bool, dry_run: bool, seed: int | None,
-    sets: tuple[str, ...],
+    folder: Path | None, raw: Path | None, setting: str, patients: int, world: str | None, world_set: str | None, as_json: bool,
+    dry_run: bool, seed: int | None, sets: tuple[str, ...],
 ) -> None:  # fmt: skip
     """Write the synthetic clinic's raw files, or run the whole chain on it in a new workspace FOLDER.
 
     The clinic writes the published layouts (MIMIC-IV, MIMIC-CXR-JPG, MIMIC-IV-Note, WFDB, DICOM) with known signal, noise and missingness,
     and the truth beside them (DIR-truth), so that the same code runs as on real data. Patient 17 is the same in a clinic of 100 or of
-    10,000.
+    10,000. An interrupted command goes on when it is given again. The worlds: omnifuse list worlds. Those of the set have seeds of their
+    own, which --seed replaces.
 
     \b
     Example:
       omnifuse demo my-first                                both settings, with a report at the end of each
       omnifuse demo --patients 300 --seed 1 --raw raw       only the files of the ICU
       omnifuse demo --setting subtyping --patients 100 --raw raw-lung
+      omnifuse demo --setting subtyping --world clean --raw raw-clean
+      omnifuse demo --world set32/07 --patients 2000 --raw raw-07
+      omnifuse demo --world-set 32 --patients 500 --raw worlds
     """
     if (folder is None) == (raw is None):
         raise ConfigError("give either FOLDER (the whole chain) or --raw DIR (only the files)")
-    if setting == "subtyping" and world != "default":
-        raise ConfigError("the worlds are those of the setting mortality", hint="leave --world out")
+    if world_set and (folder or world):
+        raise ConfigError("--world-set goes with --raw DIR, and without --world")
+    worlds = _worlds(raw, world or "default", world_set, seed)
     if dry_run:
-        console.say(f"would write {patients} patients of world {world} to {raw or folder / 'raw'}" + ("" if raw else ", then run:"))
+        for name, place, own in worlds if raw else [(world or "default", folder / "raw", seed or 0)]:
+            console.say(f"would write {patients} patients of world {name} (seed {own}) to {place}" + ("" if raw else ", then run:"))
         for line in () if raw else (*MORTALITY, *SUBTYPING):
             console.say(f"  omnifuse {line}")
         return
-    if raw:
-        _write(raw, setting, patients, world, seed or 0, as_json)
+    if folder:
+        _whole_chain(folder, patients, world or "default", seed, sets)
         return
-    _whole_chain(folder, patients, world, seed, sets)
+    summaries = [_write(place, setting, patients, name, own, as_json) for name, place, own in worlds]
+    told = _set_told(summaries) if world_set else summaries[0]
+    if world_set and not as_json:
+        console.say(f"{len(summaries)} worlds, fingerprint of the set {told['fingerprint']}")
+    console.finish(as_json, told)
 
 
-def _write(raw: Path, setting: str, patients: int, world: str, seed: int, as_json: bool) -> None:
+def _worlds(raw: Path | None, world: str, world_set: str | None, seed: int | None) -> list[tuple[str, Path | None, int]]:
+    """Name, place and seed of each world to write; what is wrong with one is told before anything is written."""
+    from omnifuse.preprocess.clinic import worldset
+    from omnifuse.preprocess.clinic.worldfile import read_world
+
+    if not world_set:
+        read_world(world)
+        return [(world, raw, worldset.seed_of(world) if seed is None else seed)]
+    return [(one.full_name, raw / one.name, one.seed if seed is None else seed) for one in worldset.members()]
+
+
+def _set_told(summaries: list[dict]) -> dict:
+    from omnifuse.preprocess.clinic import worldset
+
+    return {"fingerprint": worldset.fingerprint(), "worlds": summaries}
+
+
+def _write(raw: Path, setting: str, patients: int, world: str, seed: int, as_json: bool) -> dict:
     if setting == "subtyping":
-        from omnifuse.preprocess.clinic.lung import generate_lung
-
-        summary = generate_lung(raw, patients=patients, seed=seed, progress=console.progress)
+        from omnifuse.preprocess.clinic.lung import generate_lung as make
     else:
-        from omnifuse.preprocess.clinic.generate import generate
+        from omnifuse.preprocess.clinic.generate import generate as make
 
-        summary = generate(raw, patients=patients, seed=seed, world=world, progress=console.progress)
+    summary = make(raw, patients=patients, seed=seed, world=world, progress=console.progress)
     if not as_json:
-        console.say(f"raw files: {console.place(raw)}; the truth: {console.place(summary['truth'])}")
+        state = "" if summary["written"] else " (was there)"
+        console.say(f"raw files: {console.place(raw)}; the truth: {console.place(summary['truth'])}{state}")
         if rows := summary.get("rows"):
             console.table(list(rows.items()), ("table", "rows"))
-    console.finish(as_json, summary)
+    return summary
 
 
 def _whole_chain(folder: Path, patients: int, world: str, seed: int | None, sets: tuple[str, ...]) -> None:
     seeded = "" if seed is None else f" --seed {seed}"
     started = time.monotonic()
+    if Path(world).suffix:
+        world = str(Path(world).absolute())  # the commands run inside the folder
     settings = [f"{name}={value}" for name, value in SETTINGS.items()] + list(sets)
     _run(f"init {shlex.quote(str(folder))}{seeded}" + "".join(f" --set {shlex.quote(pair)}" for pair in settings))
     with _inside(folder):
         _run(f"demo --raw raw --patients {patients} --world {shlex.quote(world)}{seeded}")
         for line in MORTALITY:
             _run(line)
-        _run(f"demo --setting subtyping --raw raw-lung --patients {max(patients // 5, 40)}{seeded}")
+        _run(f"demo --setting subtyping --raw raw-lung --patients {max(patients // 5, 40)} --world {shlex.quote(world)}{seeded}")
         for line in SUBTYPING:
             _run(line)
     console.say(f"\nThe whole chain took {time.monotonic() - started:.0f} s. The curves: tensorboard --logdir {folder}/runs. The reports:")

@@ -10,7 +10,7 @@ from omnifuse import config, console, options, workspace
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError
 
-KINDS = ("methods", "encoders", "tasks", "cohorts", "features", "runs", "reports")
+KINDS = ("methods", "encoders", "worlds", "tasks", "cohorts", "features", "runs", "reports")
 ARTEFACTS = {"cohorts": "cohort", "features": "features", "runs": "run", "reports": "report"}
 
 
@@ -18,19 +18,35 @@ ARTEFACTS = {"cohorts": "cohort", "features": "features", "runs": "run", "report
 @click.argument("what", type=click.Choice(KINDS))
 @options.common
 def command(what: str, as_json: bool, dry_run: bool, seed: int | None, sets: tuple[str, ...]) -> None:
-    """List what there is: methods and encoders of this omnifuse, tasks of the cohorts, artefacts of the workspace.
+    """List what there is: methods, encoders and worlds of this omnifuse, tasks of the cohorts, artefacts of the workspace.
 
     \b
     Example:
       omnifuse list methods
+      omnifuse list worlds          those of the set with their place on each axis
     """
-    rows = _packaged(what) if what in ("methods", "encoders") else _tasks() if what == "tasks" else _artefacts(what)
+    rows = _rows(what)
     if not as_json:
         header = list(rows[0]) if rows else []
         console.table([list(row.values()) for row in rows], header, indent="")
         if not rows:
             console.say(f"no {what} yet")
     console.finish(as_json, {what: rows})
+
+
+def _rows(what: str) -> list[dict]:
+    if what == "worlds":
+        return _worlds()
+    return _packaged(what) if what in ("methods", "encoders") else _tasks() if what == "tasks" else _artefacts(what)
+
+
+def _worlds() -> list[dict]:
+    """Named worlds, then those of the set of 32."""
+    from omnifuse.preprocess.clinic import worldset
+    from omnifuse.preprocess.clinic.worldfile import named_worlds
+
+    placed = worldset.coordinates().rename({"world": "name"}).fill_null("").to_dicts()
+    return [dict.fromkeys(placed[0], "") | {"name": world} for world in named_worlds()] + placed
 
 
 def _packaged(what: str) -> list[dict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from omnifuse.preprocess.clinic import items, latent
+from omnifuse.preprocess.clinic.lung_world import contradictions_of_lung
 from omnifuse.preprocess.clinic.modality_world import CARRIERS
 from omnifuse.preprocess.clinic.statements import GRADES
 from omnifuse.preprocess.clinic.world import World
@@ -13,7 +14,8 @@ from omnifuse.preprocess.schema import nearest
 
 def contradictions(world: World) -> list[str]:
     """One phrase each, all of them."""
-    return [*_names(world), *_liabilities(world), *_shapes(world), *_outcome(world), *_modalities(world)]
+    of_the_icu = (_names, _liabilities, _shapes, _outcome, _modalities)
+    return [*(fault for look in of_the_icu for fault in look(world)), *contradictions_of_lung(world.lung)]
 
 
 def _names(world: World) -> Iterable[str]:

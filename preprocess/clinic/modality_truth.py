@@ -5,7 +5,7 @@
 | patients.parquet | a row a patient: site, template family, noise and chance of corruption in each modality |
 | heldout.csv | `patient_id, part`: the external site and its template family as test, all others as train; a frozen list for a split |
 | ceilings.parquet | a row a stay of the design: what it shows, log odds of the spurious marks, P(death) from every set |
-| ceilings.parquet | a row a stay of the design: what it shows, log odds of spurious marks, P(death) from every set of modalities |
+| exams.parquet | a row a chest exam: minute, tokens of its film, statements of its report, what is blurred, cut, copied or late |
 | signals.parquet | a row an electrocardiogram: minute, tokens, whether its leads are lost |
 """
 

@@ -134,7 +134,7 @@ def describe(model: Model, seed: int, patients: int, strength: Strength, stays: 
         "ordinals": {name: {"signal_probit": knobs.signal} for name, knobs in model.world.ordinals.items()},
         "missing": {name: {"rate": r.missing, "severity": r.missing_severity} for name, r in model.world.rounds.items()},
         "body_missing": model.world.body,
-        "knobs": dataclasses.asdict(model.world),
+        "knobs": model.world.icu_knobs,
     }
 
 

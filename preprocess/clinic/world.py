@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Any
 
 from omnifuse.preprocess import store
 from omnifuse.preprocess.clinic.knobs import not_negative, number, positive, share
+from omnifuse.preprocess.clinic.lung_world import Lung
 from omnifuse.preprocess.clinic.modality_world import Discharge, Exam, Film, Findings, Report, Signal, Sites
 
 
@@ -206,8 +208,19 @@ class World:
     report: Report
     signal: Signal
     discharge: Discharge
+    lung: Lung
+
+    @property
+    def icu_knobs(self) -> dict[str, Any]:
+        """All knobs but those of the subtyping setting."""
+        return {name: knobs for name, knobs in dataclasses.asdict(self).items() if name != "lung"}
 
     @property
     def fingerprint(self) -> str:
-        """sha256 of all knobs."""
-        return store.digest(dataclasses.asdict(self))
+        """sha256 of the knobs of the ICU: a change of `lung` voids no table of it."""
+        return store.digest(self.icu_knobs)
+
+    @property
+    def lung_fingerprint(self) -> str:
+        """sha256 of the knobs of the subtyping setting."""
+        return store.digest({"name": self.name, "lung": dataclasses.asdict(self.lung)})

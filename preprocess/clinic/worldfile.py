@@ -1,4 +1,4 @@
-"""The file of a world: named ones in `worlds/`, or any path; one may lay its changes over another (`base: default`).
+"""The file of a world: named ones in `worlds/`, those of the set (`set32/07`), or any path; one may lay its changes over another.
 
 What is wrong, or cannot hold together, is refused here, before anything is drawn.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from omnifuse.preprocess.clinic import worldset
 from omnifuse.preprocess.clinic.contradictions import contradictions
 from omnifuse.preprocess.clinic.knobs import merge, parse
 from omnifuse.preprocess.clinic.world import World
@@ -27,7 +28,8 @@ def read_world(world: str | Path = "default") -> World:
     """
     path, knobs = _read(world)
     faults: list[str] = []
-    parsed = parse(World, {"name": path.stem, **knobs}, faults)
+    name = str(world) if _in_the_set(world) else path.stem
+    parsed = parse(World, {"name": name, **knobs}, faults)
     if parsed is not None:
         faults = contradictions(parsed)
     if faults:
@@ -36,12 +38,24 @@ def read_world(world: str | Path = "default") -> World:
     return parsed
 
 
+def named_worlds() -> list[str]:
+    """Names of the shipped worlds, without those of the set."""
+    return sorted(path.stem for path in WORLDS.glob("*.yaml") if path != worldset.FILE)
+
+
+def _in_the_set(world: str | Path) -> bool:
+    return isinstance(world, str) and (world == worldset.NAME or world.startswith(f"{worldset.NAME}/")) and not Path(world).suffix
+
+
 def _read(world: str | Path, depth: int = 0) -> tuple[Path, dict[str, Any]]:
     """The file of a world and its knobs, laid over those of its base."""
+    if _in_the_set(world):
+        member = worldset.find(world)
+        return worldset.FILE, merge(_read(member.base, depth + 1)[1], member.knobs)
     named = isinstance(world, str) and not Path(world).suffix and Path(world).name == world
     path = WORLDS / f"{world}.yaml" if named else Path(world)
     if named and not path.is_file():
-        raise ConfigError(f"no world {world!r}", hint=nearest(str(world), (p.stem for p in WORLDS.glob("*.yaml"))))
+        raise ConfigError(f"no world {world!r}", hint=nearest(str(world), named_worlds()))
     knobs = dict(_shipped(path) if named else _load(path))
     base = knobs.pop("base", None)
     if base is None:

@@ -4,11 +4,11 @@ import dataclasses
 
 import pytest
 
-from omnifuse.preprocess.clinic.worldfile import WORLDS, read_world
+from omnifuse.preprocess.clinic.worldfile import named_worlds, read_world
 from omnifuse.preprocess.schema import ConfigError
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in WORLDS.glob("*.yaml")))
+@pytest.mark.parametrize("name", named_worlds())
 def test_worlds_that_are_shipped_can_be_read(name):
     assert read_world(name).name == name
 
@@ -50,6 +50,18 @@ WRONG = [
     ({"conditions": {"Gout": {"prevalence": 0.1}}}, "conditions.Gout: unknown"),
     ({"body": {"height": 2}}, "body.height: 2 is out of range"),
     ({"faults": None}, "faults: expected keys and values"),
+    ({"lung": {"ct": {"diametre_mm": 3}}}, "lung.ct.diametre_mm: unknown knob, did you mean diameter_mm?"),
+    ({"lung": {"ct": {"diameter_mm": [6, 8, 10, 12, 14, 60]}}}, "lung.ct.diameter_mm[5]: 60 is out of range, from 5 to 40"),
+    ({"lung": {"ct": {"diameter_mm": [6, 8, 10]}}}, "lung.ct.diameter_mm: 3 values, but there are 6 grades"),
+    ({"lung": {"ct": {"swapped": 1}}}, "lung.ct.swapped: expected true or false"),
+    ({"lung": {"ct": {"strength": -1}}}, "lung.ct.strength: -1 is out of range, from 0 to 5"),
+    ({"lung": {"grades": [0.2, 0.2, 0.2, 0.2, 0.2, 0.2]}}, "lung.grades: they add up to 1.2, not to 1"),
+    ({"lung": {"pet": {"scanned": [0.5, 0.5, 0.5, 0.5, 0.5, 1.5]}}}, "lung.pet.scanned[5]: 1.5 is out of range, from 0 to 1"),
+    ({"lung": {"pet": {"turn": 0.5}}}, "lung.pet.turn: turns the uptake of inflamed lesions, but lung.inflamed is 0"),
+    ({"lung": {"pet": {"quality": {"corrupt": 2}}}}, "lung.pet.quality.corrupt: 2 is out of range"),
+    ({"lung": {"report": {"density_cuts": [0.5, 0.1]}}}, "lung.report.density_cuts: expected two cuts, the lower one first"),
+    ({"lung": {"report": {"density_in": "words"}}}, "lung.report.density_in: 'words' is neither stated nor order"),
+    ({"lung": {"external": 1, "ct": {"quality": {"spurious": 0.5}}}}, "lung.ct.quality.spurious: a tie of the internal site"),
 ]
 
 
@@ -98,6 +110,15 @@ def test_numbers_in_scientific_notation_are_numbers(tmp_path):
     path = tmp_path / "world.yaml"
     path.write_text("base: default\nfaults: {outlier: 1e-4}\n")  # PyYAML reads 1e-4 as text
     assert read_world(path).faults.outlier == 1e-4
+
+
+def test_each_setting_has_a_fingerprint_of_its_own(world_with):
+    """A change of the one voids no clinic of the other."""
+    default = read_world("default")
+    lung = world_with({"name": "default", "lung": {"inflamed": 0.1}})
+    assert lung.fingerprint == default.fingerprint and lung.lung_fingerprint != default.lung_fingerprint
+    icu = world_with({"name": "default", "faults": {"duplicate": 0.0011}})
+    assert icu.lung_fingerprint == default.lung_fingerprint and icu.fingerprint != default.fingerprint
 
 
 def test_the_fingerprint_knows_every_knob(world_with):
