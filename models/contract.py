@@ -72,13 +72,16 @@ class Output:
     """What a forward pass says.
 
     Shapes: logits [B, C]; heads: further predictions [B, C], written beside the main one (`final`), NaN where a head cannot speak;
-    traces [B] each, worth looking at, NaN where it does not apply: their mean over val is kept every epoch; parts: whatever `loss` needs.
+    traces [B] each, worth looking at, NaN where it does not apply: their mean and quantiles over val are kept every epoch; parts: whatever
+    `loss` needs; weights [B, M], only in eval mode, and only of a method that weighs whole modalities: what each of them weighs in the
+    sample's prediction. They are kept for every patient of val and test.
     """
 
     logits: Tensor
     heads: dict[str, Tensor] = field(default_factory=dict)
     traces: dict[str, Tensor] = field(default_factory=dict)
     parts: dict[str, Any] = field(default_factory=dict)
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,8 @@ class Method(nn.Module):
     def __init__(self, encoders: dict[str, Encoder], kind: str, outputs: int):
         super().__init__()
         self.encoders, self.kind, self.outputs = nn.ModuleDict(encoders), kind, outputs
+        # [L, c], what each class counts for; the training configuration says so (parts/class_weights.py). None: all alike.
+        self.register_buffer("class_weight", None, persistent=False)
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -180,9 +185,10 @@ class Method(nn.Module):
         return encode(self.encoders[modality], batch, modality, full=full)
 
     def learnable(self) -> list[nn.Parameter]:
-        """All parameters but those that an encoder keeps as they are."""
+        """All parameters but those that an encoder keeps as they are, and those of modules that are `frozen`."""
         kept = {id(p) for encoder in self.encoders.values() for p in encoder.parameters()}
         kept -= {id(p) for encoder in self.encoders.values() for p in encoder.learnable()}
+        kept |= {id(p) for module in self.modules() if getattr(module, "frozen", False) for p in module.parameters()}
         return [p for p in self.parameters() if id(p) not in kept]
 
     def stages(self) -> list[Stage]:
@@ -194,7 +200,11 @@ class Method(nn.Module):
 
     def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
         """Named terms, in eval mode too, for the parts that are only looked at. The trainer calls the weighted sum of them `loss`."""
-        return {"task": Term.of(*task_loss(output.logits, batch.label, batch.label_mask))}
+        return {"task": Term.of(*self.task_loss(output.logits, batch))}
+
+    def task_loss(self, logits: Tensor, batch) -> tuple[Tensor, Tensor]:
+        """Cross entropy of each sample [B], its class counting what it shall, and whether it has a known label [B]."""
+        return task_loss(logits, batch.label, batch.label_mask, self.class_weight)
 
     def head_for(self, modality: str) -> Callable[[Tensor], Tensor]:
         """Maps the embedding of one modality [B, D] to the logits it alone would have [B, C]. With M = 1 it is all the method says."""

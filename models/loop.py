@@ -103,7 +103,10 @@ class Trainer:
         else:
             self.method.begin_stage(self._context(run, epoch=0))
             run.begin()
-        while self.at.epoch <= run.epochs and not run.stop.stop:
+        nobody = not len(run.part)
+        if nobody:
+            log.warning("stage %s: nobody in the part %s has what it learns from, it is left out", run.stage.name, run.stage.part)
+        while not nobody and self.at.epoch <= run.epochs and not run.stop.stop:
             self._run_epoch(run)
             self.at.epoch, self.at.step = self.at.epoch + 1, 0
         self.chosen.append(run.end(self.at.epoch - 1))

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from omnifuse.models.parts import class_weights
 from omnifuse.preprocess.schema import ConfigError
 
-CHOICES = {"optimizer": ("adam", "adamw", "sgd"), "schedule": ("linear", "constant"), "amp": ("auto", "off")}
+CHOICES = {
+    "optimizer": ("adam", "adamw", "sgd"), "schedule": ("linear", "constant"), "amp": ("auto", "off"), "keep": ("best", "last"),
+    "class_weight": class_weights.CHOICES,
+}  # fmt: skip
+# What does not decide the outcome of a training: it may change between a stop and a resume.
+INCIDENTAL = ("eval_batch_size", "log_steps", "checkpoint_steps", "checkpoint_seconds", "tensorboard")
 LEAST = {"batch_size": 1, "epochs": 1, "patience": 1, "eval_batch_size": 1, "log_steps": 1, "checkpoint_steps": 0}
 NOT_BELOW_ZERO = ("lr", "weight_decay", "momentum", "clip", "checkpoint_seconds")
 
@@ -20,6 +26,9 @@ class TrainOptions:
         epochs, patience: of a stage, at most; a method may ask for less. Patience counts epochs without a better monitored value.
         schedule: `linear` falls towards zero over the second half of a stage's epochs.
         clip: largest norm of the gradient; 0 does not clip.
+        keep: `best` leaves each stage at its best epoch, where the method does not say otherwise; `last` trains for all its epochs and
+            leaves the last (what pin A25 warns of in stage 1).
+        class_weight: `balanced` lets the classes of each label count alike in every head's loss (pin A30).
         amp: `auto` computes in bfloat16 where the device is CUDA and has it.
         log_steps: every so many steps the loss terms of one step are logged, beside the means of each epoch.
         checkpoint_steps, checkpoint_seconds: save after so many steps or seconds, beside each epoch; 0: not.
@@ -34,6 +43,8 @@ class TrainOptions:
     patience: int = 10
     schedule: str = "linear"
     clip: float = 1.0
+    keep: str = "best"
+    class_weight: str = "none"
     amp: str = "auto"
     eval_batch_size: int = 512
     log_steps: int = 20
@@ -54,9 +65,8 @@ class TrainOptions:
 
     @property
     def outcome(self) -> dict:
-        """The options that a result depends on: the others may change between a stop and a resume."""
-        other = ("eval_batch_size", "log_steps", "checkpoint_steps", "checkpoint_seconds", "tensorboard")
-        return {name: value for name, value in vars(self).items() if name not in other}
+        """The options that a result depends on."""
+        return {name: value for name, value in vars(self).items() if name not in INCIDENTAL}
 
     def rate(self, epoch: int, epochs: int) -> float:
         """What the learning rate is multiplied by in `epoch` (from 1) of `epochs`."""

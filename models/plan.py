@@ -14,6 +14,7 @@ from torch import Tensor
 from omnifuse.models import registry
 from omnifuse.models.contract import Method
 from omnifuse.models.options import TrainOptions
+from omnifuse.models.parts import class_weights
 from omnifuse.models.weights import Weights
 from omnifuse.preprocess import schema, store
 from omnifuse.preprocess.schema import ArtefactError, ConfigError, InputError, nearest
@@ -52,6 +53,8 @@ class Plan:
     def build(self) -> Method:
         """The method over its encoders, on the CPU."""
         method = registry.build(self.method, self.encoders, self.samples.dims, self.task, self.seed)
+        if self.options.class_weight == "balanced":
+            method.class_weight = class_weights.balanced(self.samples.part("train").label, self.task.kind, self.task.outputs)
         for modality, found in self.weights.items():
             method.encoders[modality].load(found)
         for modality, tensors in self.init.items():

@@ -5,16 +5,19 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from omnifuse.models.checkpoint import load_optimizer, optimizer_tensors
 from omnifuse.models.contract import Method, Stage
 from omnifuse.models.monitoring import EarlyStop, compute_auroc
 from omnifuse.models.options import TrainOptions
+from omnifuse.models.parts.calibration_error import calibration_error_of
 from omnifuse.models.prediction import FINAL, Reader, predict
 from omnifuse.models.step import Stepped, Stepper
 
 log = logging.getLogger(__name__)
+QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}  # of what is traced for each sample
 
 
 class StageRun:
@@ -24,18 +27,21 @@ class StageRun:
         least = lambda asked, told: min(asked or told, told)
         self.stage, self.method, self.reader = stage, method, reader
         self.epochs = least(stage.epochs, options.epochs)
+        self.keep = options.keep if stage.keep == "best" else stage.keep
         self.part, self.monitor_part = (self._visible(samples.part(name)) for name in (stage.part, stage.monitor_part))
-        self.stop = EarlyStop(least(stage.patience, options.patience), stage.larger_is_better)
+        patience = self.epochs if self.keep != stage.keep else least(stage.patience, options.patience)  # asked for the last: let it come
+        self.stop = EarlyStop(patience, stage.larger_is_better)
         self.stepper = Stepper(method, stage, options, reader.processes, reader.device, reader.amp)
         self.monitor = stage.monitor
         self.sums: dict[str, tuple[float, float]] = {}
         self.best: dict[str, Tensor] = {}
+        self.newest: float | None = None  # of what is monitored
 
     def _visible(self, part):
         return part if self.stage.modalities is None else part.having(self.stage.modalities)
 
     def begin(self) -> None:
-        if self.stage.keep == "start":
+        if self.keep == "start":
             self.best = self._snapshot()
 
     def _snapshot(self) -> dict[str, Tensor]:
@@ -61,11 +67,12 @@ class StageRun:
         metrics = {f"{name}/{term}": value for term, value in means.items()}
         if means:
             metrics[f"{name}/loss"] = sum(float(term.weight) * means[key] for key, term in predicted.terms.items())
+        traces = {f"trace/{key}": value for trace, values in predicted.traces.items() for key, value in _spread(trace, values).items()}
         for head, logits in predicted.logits.items():
             auroc, _, _ = compute_auroc(logits, self.monitor_part.label)
             if auroc is not None:
                 metrics[f"{name}/auroc" + ("" if head == FINAL else f"/{head}")] = auroc
-        traces = {f"trace/{key}": _mean(value) for key, value in predicted.traces.items()}
+            traces[f"trace/ece/{head}"] = calibration_error_of(logits, self.monitor_part.label, self.method.kind)
         return metrics, traces
 
     def judge(self, metrics: dict[str, float], epoch: int) -> None:
@@ -76,15 +83,16 @@ class StageRun:
             log.warning("stage %s: %s cannot be computed on %s, the loss chooses the epoch instead", self.stage.name, self.monitor, name)
             self.monitor, self.stop.larger_is_better = "loss", False
             value = metrics.get(f"{name}/loss")
-        if self.stop.update(value, epoch) and self.stage.keep == "best":
+        self.newest = value
+        if self.stop.update(value, epoch) and self.keep == "best":
             self.best = self._snapshot()
 
     def end(self, epoch: int) -> dict[str, Any]:
         """Puts the chosen weights in place, and tells which they are."""
         if self.best:
             self.method.load_state_dict(self.best)
-        kept = {"start": 0, "last": epoch, "best": self.stop.best_epoch}[self.stage.keep]
-        monitor, value = f"{self.stage.monitor_part}/{self.monitor}", self.stop.best if self.stage.keep == "best" else None
+        kept, value = {"start": (0, None), "last": (epoch, self.newest), "best": (self.stop.best_epoch, self.stop.best)}[self.keep]
+        monitor = f"{self.stage.monitor_part}/{self.monitor}"
         return {"stage": self.stage.name, "epoch": kept, "epochs": epoch, "monitor": monitor, "value": value}
 
     def tensors(self) -> dict[str, Tensor]:
@@ -103,6 +111,12 @@ class StageRun:
         self.sums = {name: (value, count) for name, (value, count) in state["sums"].items()}
 
 
-def _mean(values) -> float:
-    known = values[values == values]
-    return float(known.mean(dtype="float64")) if len(known) else float("nan")
+def _spread(name: str, values: np.ndarray) -> dict[str, float]:
+    """Mean and quantiles of a trace [N] over the samples that it applies to; nothing where there is none, the mean where all are alike."""
+    known = values[~np.isnan(values)].astype(np.float64)
+    if not len(known):
+        return {}
+    spread = {name: float(known.mean())}
+    if known.min() < known.max():
+        spread |= {f"{name}/{told}": float(value) for told, value in zip(QUANTILES, np.quantile(known, list(QUANTILES.values())))}
+    return spread

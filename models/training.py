@@ -14,6 +14,7 @@ import logging
 import platform
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ import polars as pl
 import torch
 from torch import Tensor
 
+from omnifuse.models import cost, modality_weights
 from omnifuse.models.checkpoint import Checkpoint, Checkpoints, differences
 from omnifuse.models.distributed import Processes, choose_device, processes
 from omnifuse.models.interruption import Interruption
@@ -79,6 +81,7 @@ def train(
     require_learnable(samples)
     where = choose_device(device)
     with processes(where) as group, Interruption() as interruption, torch.random.fork_rng(devices=[]), _memory_errors(plan):
+        cost.begin(where)
         trainer = _make_trainer(plan, group, where, interruption)
         if group.main:
             with store.create(run, "run", fingerprint=plan.fingerprint, keep_partial=True) as building:
@@ -121,9 +124,9 @@ def _run(plan: Plan, building: store.Builder, trainer: Trainer, resume: bool, co
         with progress(f"train {plan.method['name']} fold {plan.fold}", trainer.most_steps(), "step") as trainer.bar:
             trainer.bar.update(at.get("step", 0))
             trainer.run(found)
-        predicted = _predict(plan, trainer)
+        said = _predict(plan, trainer)
         store.write_text(building.path("config.yaml"), config_yaml or json.dumps(plan.identity, indent=1) + "\n")
-        _write(plan, building, trainer, predicted)
+        _write(plan, building, trainer, said)
     finally:
         trainer.journal.close()
 
@@ -153,12 +156,31 @@ def _find_checkpoint(plan: Plan, checkpoints: Checkpoints) -> Checkpoint | None:
     return found
 
 
-def _predict(plan: Plan, trainer: Trainer) -> dict[str, Predicted]:
-    parts = {name: plan.samples.part(name) for name in PREDICTED}
-    return {name: predict(trainer.method, part, trainer.reader) for name, part in parts.items() if len(part)}
+@dataclass
+class _Said:
+    """What the trained method says: by part, what each modality weighs in it, and the milliseconds a patient of the test part takes."""
+
+    parts: dict[str, Predicted]
+    weights: pl.DataFrame | None
+    ms_per_patient: float | None
 
 
-def _write(plan: Plan, building: store.Builder, trainer: Trainer, predicted: dict[str, Predicted]) -> None:
+def _predict(plan: Plan, trainer: Trainer) -> _Said:
+    parts = {name: part for name in PREDICTED if len(part := plan.samples.part(name))}
+    said, weights, watch = {}, [], cost.Stopwatch()
+    for name, part in parts.items():
+        listener = modality_weights.WeightsOfModalities(part)
+        with watch():
+            said[name] = predict(trainer.method, part, trainer.reader, listener)
+        if name in modality_weights.PARTS:
+            weights.append(listener.table(trainer.reader))
+    told = [table for table in weights if table is not None]
+    # The test part comes last, when everything is warm.
+    ms = 1000 * watch.seconds / parts["test"].patient_id.n_unique() if "test" in parts else None
+    return _Said(said, pl.concat(told) if told else None, ms)
+
+
+def _write(plan: Plan, building: store.Builder, trainer: Trainer, said: _Said) -> None:
     """Weights, history, traces, predictions, the last of TensorBoard, and what the manifest keeps."""
     method, journal, samples, step = trainer.method, trainer.journal, plan.samples, trainer.at.total
     weights = {name: tensor.detach().cpu().contiguous().numpy() for name, tensor in method.state_dict().items()}
@@ -171,10 +193,12 @@ def _write(plan: Plan, building: store.Builder, trainer: Trainer, predicted: dic
     traces = history.filter(traced).with_columns(pl.col("name").str.strip_prefix("trace/"))
     store.write_parquet(building.path("traces.parquet"), traces.drop("step"))
     same = {"run_id": plan.fingerprint[:16], "method": plan.method["name"], "seed": plan.seed, "fold": plan.fold}
-    tables = [tabulate(samples.part(name), value, plan.task, **same) for name, value in predicted.items()]
+    tables = [tabulate(samples.part(name), value, plan.task, **same) for name, value in said.parts.items()]
     store.write_parquet(building.path("predictions/full.parquet"), pl.concat(tables))
-    if "val" in predicted:
-        score = probabilities(torch.from_numpy(predicted["val"].logits[FINAL]), plan.task.kind).numpy()
+    if said.weights is not None:
+        store.write_parquet(building.path(modality_weights.FILE), said.weights)
+    if "val" in said.parts:
+        score = probabilities(torch.from_numpy(said.parts["val"].logits[FINAL]), plan.task.kind).numpy()
         journal.curves(plan.task, samples.part("val").label, score, step)
     best = {f"best/{stage['stage']}/{stage['monitor']}": stage["value"] for stage in trainer.chosen if stage["value"] is not None}
     settings = {"method": plan.method, "encoder": plan.encoders, "train": plan.options.outcome, "fold": plan.fold, "seed": plan.seed}
@@ -185,8 +209,13 @@ def _write(plan: Plan, building: store.Builder, trainer: Trainer, predicted: dic
         "stages": trainer.chosen, "parameters": sum(p.numel() for p in method.parameters()), "excluded": samples.excluded,
         "seconds": round(trainer.clock.total, 3), "clock": {name: round(value, 3) for name, value in vars(trainer.clock).items()},
         "built": {"method": plan.method, "encoders": plan.encoders, "dims": samples.dims, "task": plan.task.to_json()},
-        "init": plan.identity["init"], "environment": _environment(trainer),
+        "init": plan.identity["init"], "environment": _environment(trainer), "predict_ms_per_patient": _rounded(said.ms_per_patient),
+        "peak_memory_mb": _rounded(cost.peak_memory_mb(trainer.reader.device)),
     }  # fmt: skip
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
 
 
 def _environment(trainer: Trainer) -> dict[str, Any]:

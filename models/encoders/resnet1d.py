@@ -1,6 +1,6 @@
 """A one-dimensional residual network over signals (ECG leads, waveforms): the outputs of its stages are the levels.
 
-    stem: convolution of 15 moments, every second kept;  stage l: two residual blocks of 7 moments, every second kept, width 32 * 2^l
+    stem: convolution of 15 moments, every second kept;  stage l: two residual blocks of 7 moments, every second kept, width 16 * 2^l
     pooled = LayerNorm(Linear(dropout([mean, max] over the last stage)))
 
 Source: the layout of He et al. 2016 in one dimension, as Ribeiro et al. 2020 (12-lead ECG) and Hannun et al. 2019 have it; widths are
@@ -34,7 +34,7 @@ class ResNet1d(Encoder):
     reads = "signal"
 
     def __init__(
-        self, input_dim: int, width: int = 32, stages: int = 4, stride: int = 2, kernel: int = 7, dim: int = 128, dropout: float = 0.3
+        self, input_dim: int, width: int = 16, stages: int = 4, stride: int = 2, kernel: int = 7, dim: int = 128, dropout: float = 0.3
     ):
         super().__init__()
         if not 1 <= stages <= MAX_LEVELS:

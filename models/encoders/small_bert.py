@@ -1,12 +1,14 @@
 """A small transformer over hashed words, learnt from nothing in seconds on a CPU, for texts of any language.
 
-    x = embedding + position;  x = x + dropout(attention(LayerNorm x));  x = x + dropout(mlp(LayerNorm x));  tokens = LayerNorm x
+    x = word + pair + position;  x = x + dropout(attention(LayerNorm x));  x = x + dropout(mlp(LayerNorm x));  tokens = LayerNorm x
     pooled = LayerNorm(Linear(dropout(mean of tokens)))
 
 Differs from BERT (Devlin et al. 2019): the vocabulary is not fitted (parts/hashed_words.py), LayerNorm stands before each part (Xiong et
 al. 2020: it trains without warm-up), embeddings start at unit variance (at BERT's 0.02 an order of words took twice the steps to learn),
-there are no special tokens, attention weights are not dropped, and long texts are read in windows, word t in window t // window. Levels
-are the layers; the last of them is the tokens.
+a word is embedded together with the one before it (the pairs of fastText, Joulin et al. 2017: which of two words stands first is then
+seen from the first step on), positions and what a layer adds start at zero, so that learning begins from a bag of words and pairs, there
+are no special tokens, attention weights are not dropped, and long texts are read in windows, word t in window t // window. Levels are the
+layers; the last of them is the tokens.
 """
 
 from __future__ import annotations
@@ -32,6 +34,9 @@ class Layer(nn.Module):
         self.queries_keys_values, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.mlp = nn.Sequential(nn.Linear(width, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.dropouts = nn.ModuleList(Dropout(dropout) for _ in range(2))
+        for last in (self.output, self.mlp[2]):
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
 
     def forward(self, x: Tensor, real: Tensor, key: Tensor | None) -> Tensor:
         """x [n, L, width]; real [n, L] bool; key [n]."""
@@ -49,7 +54,7 @@ class SmallBert(Encoder):
     reads = "text"
 
     def __init__(
-        self, input_dim: int = 0, width: int = 128, layers: int = 2, heads: int = 4, window: int = 256, dim: int = 128, dropout: float = 0.1
+        self, input_dim: int = 0, width: int = 64, layers: int = 2, heads: int = 4, window: int = 256, dim: int = 128, dropout: float = 0.1
     ):
         super().__init__()
         if not 1 <= layers <= MAX_LEVELS:
@@ -58,7 +63,9 @@ class SmallBert(Encoder):
             raise ConfigError("the width of a small_bert encoder is a multiple of its heads")
         self.input_dim, self.dim, self.token_dim, self.level_dims = input_dim, dim, width, (width,) * layers
         self.window = window
+        # Of words and of pairs: two tables would double the time of a step, which is the optimiser's over the table.
         self.words, self.positions = nn.Embedding(hashed_words.BUCKETS, width), nn.Embedding(window, width)
+        nn.init.zeros_(self.positions.weight)
         self.layers = nn.ModuleList(Layer(width, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.dropouts = nn.ModuleList(Dropout(dropout) for _ in range(2))
@@ -84,7 +91,7 @@ class SmallBert(Encoder):
 
     def _layers(self, ids: Tensor, real: Tensor, key: Tensor | None) -> list[Tensor]:
         places = torch.arange(ids.shape[1], device=ids.device)
-        x = self.dropouts[0](self.words(ids) + self.positions(places), key)  # [n, L, width]
+        x = self.dropouts[0](self.words(ids) + self.words(hashed_words.pairs(ids)) + self.positions(places), key)  # [n, L, width]
         states = []
         for layer in self.layers:
             x = layer(x, real, key)

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omnifuse.models.contract import Encoder, Method, Output, Stage, Term, build_head
-from omnifuse.models.parts.heads import MLP, task_loss
+from omnifuse.models.parts.heads import MLP
 from omnifuse.models.parts.truth import precise
 
 SHARED = "shared"
@@ -91,7 +91,7 @@ class DrFuse(Method):
         terms = super().loss(output, batch, stage)
         parts, present = output.parts, batch.present
         for place, name in enumerate((SHARED, *self.modalities)):
-            loss, known = task_loss(parts["alone"][:, place], batch.label, batch.label_mask)
+            loss, known = self.task_loss(parts["alone"][:, place], batch)
             terms[f"task/{name}"] = Term.of(loss, known & parts["there"][:, place], weight=self.heads_weight)
         cosine = F.cosine_similarity(precise(parts["shared"]), precise(parts["distinct"]), dim=2).abs()  # [B, M]
         for place, name in enumerate(self.modalities):

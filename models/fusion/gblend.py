@@ -22,10 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from omnifuse.models.contract import Context, Encoder, Group, Method, Output, Stage, Term, build_head
+from omnifuse.models.parts.choices import VARIANTS, require_choice
 from omnifuse.models.parts.filling import Filling
-from omnifuse.models.parts.heads import task_loss
 from omnifuse.models.parts.joint import Joint
-from omnifuse.preprocess.schema import ConfigError
 
 FUSED, TRIAL = "fused", "estimate"
 LEAST_OVERFIT, CAP, LEAST_SAMPLES = 1e-3, 0.9, 50
@@ -46,8 +45,7 @@ class GBlend(Method):
         variant: str = "fixed",
     ):
         super().__init__(encoders, kind, outputs)
-        if variant not in ("fixed", "released"):
-            raise ConfigError(f"unknown variant {variant!r}", hint="fixed or released")
+        require_choice("variant", variant, VARIANTS)
         self.estimate_epochs, self.rounds, self.round_epochs, self.variant = estimate_epochs, rounds, round_epochs, variant
         self.filling, self.head = Filling(encoders, fill), Joint([encoder.dim for encoder in encoders.values()], outputs)
         self.heads = nn.ModuleDict()
@@ -74,7 +72,7 @@ class GBlend(Method):
         return stages
 
     def _trial(self, number: int, name: str, learnable: set[int]) -> Stage:
-        modules = [self.encoders, self.head] if name == FUSED else [self.encoders[name], self.heads[name]]
+        modules = [self.encoders, self.filling, self.head] if name == FUSED else [self.encoders[name], self.heads[name]]
         parameters = [p for module in modules for p in module.parameters() if id(p) in learnable]
         # What is monitored only ever grows: a trial runs for all its epochs.
         return Stage(
@@ -97,11 +95,13 @@ class GBlend(Method):
         terms = {}
         for place, name in enumerate(self.names):
             logits = output.logits if name == FUSED else output.parts["heads"][name]
-            loss, known = task_loss(logits, batch.label, batch.label_mask)
+            loss, known = self.task_loss(logits, batch)
             known = known if name == FUSED else known & batch.present[:, place]
             terms[name] = Term.of(loss, known, weight=self.weights[place] if self.heads else 1.0)
         tried = self._head_tried(stage)
-        return terms if tried is None else {tried: terms[tried]._replace(weight=1.0)}
+        if tried is not None:
+            terms = {tried: terms[tried]._replace(weight=1.0)}
+        return terms | (self.filling.terms(self.encoders, batch) if tried in (None, FUSED) else {})
 
     def head_for(self, modality: str):
         place = self.modalities.index(modality)
@@ -110,7 +110,8 @@ class GBlend(Method):
     def begin_stage(self, context: Context) -> None:
         self.filling.measure(self.encoders, context)
         if (name := self._head_tried(context.stage)) is not None:
-            self.before[self.names.index(name)] = self._measure(context, name)
+            self._measured = self._measure(context, name)  # where nobody has the modality, the trial has no epoch
+            self.before[self.names.index(name)] = self._measured
         elif self.heads:
             weights, _, _ = blend_weights(self.before, self.after, self.variant)
             self.weights.copy_(weights)

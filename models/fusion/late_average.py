@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omnifuse.models.contract import Encoder, Method, Output, Stage, Term, build_head
-from omnifuse.models.parts.heads import task_loss
 from omnifuse.models.parts.truth import precise
 from omnifuse.preprocess.schema import ConfigError
 
@@ -56,9 +55,9 @@ class LateAverage(Method):
         return pooled(F.logsigmoid(logits)) - pooled(F.logsigmoid(-logits))
 
     def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
-        terms = {"task": Term.of(*task_loss(output.logits, batch.label, batch.label_mask), weight=0.0)}
+        terms = {"task": Term.of(*self.task_loss(output.logits, batch), weight=0.0)}
         for place, name in enumerate(self.modalities):
-            loss, known = task_loss(output.parts["alone"][:, place], batch.label, batch.label_mask)
+            loss, known = self.task_loss(output.parts["alone"][:, place], batch)
             terms[name] = Term.of(loss, known & batch.present[:, place])
         return terms
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnifuse.models.contract import Context, Encoder, Method, Output
+from omnifuse.models.contract import Context, Encoder, Method, Output, Stage, Term
 from omnifuse.models.parts import keyed
 from omnifuse.models.parts.filling import Filling
 from omnifuse.models.parts.joint import Joint
@@ -34,6 +34,9 @@ class ModalityDropout(Method):
         stays = present & (draw >= self.rate)
         largest = draw == draw.amax(1, keepdim=True)
         return torch.where(stays.any(1, keepdim=True), stays, present & largest)
+
+    def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
+        return super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
 
     def head_for(self, modality: str):
         place = self.modalities.index(modality)

@@ -21,14 +21,15 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from omnifuse.models.contract import Context, Encoder, Group, Method, Output, Stage
+from omnifuse.models.contract import Context, Encoder, Group, Method, Output, Stage, Term
+from omnifuse.models.parts.choices import VARIANTS, require_choice
 from omnifuse.models.parts.epoch_mean import EpochMean
 from omnifuse.models.parts.filling import Filling
 from omnifuse.models.parts.joint import Joint
 from omnifuse.models.parts.truth import pair_scores, pair_sums, ratios, require_score, truth_scores
 from omnifuse.preprocess.schema import ConfigError
 
-CHOICES = {"agg": ("mean", "min"), "apply": ("grad", "update"), "variant": ("fixed", "released")}
+CHOICES = {"agg": ("mean", "min"), "apply": ("grad", "update"), "variant": VARIANTS}
 LEAST_STD = 1e-8
 
 
@@ -52,8 +53,7 @@ class OGMGE(Method):
     ):
         super().__init__(encoders, kind, outputs)
         for name, value in {"agg": agg, "apply": apply, "variant": variant}.items():
-            if value not in CHOICES[name]:
-                raise ConfigError(f"unknown {name} {value!r}", hint=" or ".join(CHOICES[name]))
+            require_choice(name, value, CHOICES[name])
         self.alpha, self.noise, self.begins, self.ends = alpha, noise, begins, ends
         self.agg, self.score, self.apply, self.variant = agg, require_score(score), apply, variant
         self.filling, self.head = Filling(encoders, fill), Joint([encoder.dim for encoder in encoders.values()], outputs)
@@ -65,11 +65,16 @@ class OGMGE(Method):
     def stages(self) -> list[Stage]:
         """One group an encoder, so that its step can be scaled."""
         groups = [Group(f"encoder/{name}", encoder.learnable()) for name, encoder in self.encoders.items()]
-        return [Stage("fusion", [*(group for group in groups if group.parameters), Group("head", list(self.head.parameters()))])]
+        encoding = {id(p) for p in self.encoders.parameters()}
+        head = Group("head", [p for p in self.learnable() if id(p) not in encoding])
+        return [Stage("fusion", [*(group for group in groups if group.parameters), head])]
 
     def forward(self, batch) -> Output:
         blocks = self.filling(self.encoders, batch)  # [B, D_m] each
         return Output(self.head(blocks), parts={"blocks": blocks})
+
+    def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
+        return super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
 
     def head_for(self, modality: str):
         place = self.modalities.index(modality)

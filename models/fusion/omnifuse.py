@@ -18,14 +18,13 @@ from __future__ import annotations
 import logging
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from omnifuse.models.contract import Context, Encoder, Group, Method, Output, Stage, Term, build_head
 from omnifuse.models.parts import imputation, laziness
-from omnifuse.models.parts.calibration_error import calibration_bins, expected_calibration_error
+from omnifuse.models.parts.choices import require_choice
 from omnifuse.models.parts.dwfuse import DWFuse, as_logits
-from omnifuse.models.parts.heads import task_loss
 from omnifuse.models.parts.imputation import Slots
 from omnifuse.models.parts.imputer import Imputer, side_by_side
 from omnifuse.preprocess.schema import ConfigError
@@ -69,8 +68,7 @@ class OmniFuse(Method):
         super().__init__(encoders, kind, outputs)
         told = {"imp": imp, "fw_target": fw_target, "imp_reduction": imp_reduction, "mine_on": mine_on, "patterns": patterns}
         for name, value in told.items():
-            if value not in CHOICES[name]:
-                raise ConfigError(f"unknown {name} {value!r}", hint=f"one of {', '.join(CHOICES[name])}")
+            require_choice(name, value, CHOICES[name])
         several = len(encoders) > 1
         imputes, self.tla, self.mine_on, self.tla_weight = several and blocks > 0 and imp != "none", tla and several, mine_on, tla_weight
         if self.tla and len(encoders) > laziness.MAX_MODALITIES:
@@ -91,10 +89,6 @@ class OmniFuse(Method):
             self.fusion = DWFuse(self.widths, latent_dim, kind, outputs, alpha=alpha, beta=beta, hidden=hidden, dropout=dropout, **how)
         if self.tla:
             self.register_buffer("lazy", torch.tensor(0))  # bit mask of the lazy combination; 0 before the first epoch's end (A18)
-
-    def learnable(self) -> list[nn.Parameter]:
-        taught = {id(p) for p in self.imputer.teachers.parameters()} if self.imputer is not None else set()
-        return [p for p in super().learnable() if id(p) not in taught]
 
     def stages(self) -> list[Stage]:
         return [Stage("joint", [Group("all", self.learnable())])]
@@ -140,7 +134,9 @@ class OmniFuse(Method):
             return Output(self.head(slots.filled, key), parts={"slots": slots})
         weighed = self.fusion(slots, key)
         score = self.fusion.score(weighed)
-        return Output(as_logits(score, self.kind), {}, self.fusion.traces(weighed, score), {"slots": slots, "weighed": weighed})
+        weights = None if self.training else self.fusion.weights(weighed, score)
+        traces, parts = self.fusion.traces(weighed, score), {"slots": slots, "weighed": weighed}
+        return Output(as_logits(score, self.kind), traces=traces, parts=parts, weights=weights)
 
     def head_for(self, modality: str):
         if self.fusion is not None:
@@ -149,11 +145,11 @@ class OmniFuse(Method):
         return lambda pooled, key=None: F.linear(pooled, weight, self.head.bias / len(self.widths))
 
     def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
-        slots, (values, known) = output.parts["slots"], task_loss(output.logits, batch.label, batch.label_mask)
+        slots, (values, known) = output.parts["slots"], self.task_loss(output.logits, batch)
         if self.fusion is None:
             terms = {"task": Term.of(values, known, self.fusion_weight)}
         else:
-            terms = self.fusion.terms(output.parts["weighed"], batch, self.fusion_weight)
+            terms = self.fusion.terms(output.parts["weighed"], batch, self.fusion_weight, self.class_weight)
         if self.tla:
             lazy = laziness.bits_of(slots.visible) == self.lazy  # eq 16
             terms["tla"] = Term.of(values, known & lazy, self.tla_weight)
@@ -165,7 +161,7 @@ class OmniFuse(Method):
         if len(self.modalities) == 1:
             log.warning("one modality: there is nothing to fuse, omnifuse is the head of %s", self.modalities[0])
         if self.fusion is not None:
-            self.fusion.fit_prior(context.evaluate("train", self.fusion.count_classes)["classes"])
+            self.fusion.fit_prior(context.evaluate("train", self.fusion.count_classes)["classes"], self.class_weight)
         if self.imputer is not None:
             self.imputer.appoint(self.encoders, context)
 
@@ -173,25 +169,11 @@ class OmniFuse(Method):
         if self.tla and (found := context.evaluate(self.mine_on, self._distances)):
             self.lazy.fill_(laziness.find_lazy(found["distance"]))
             laziness.trace(context, self.modalities, found["distance"], int(self.lazy))
-        if len(self.modalities) == 1 or (self.fusion is None and self.imputer is None):
-            return
-        for name, term in context.evaluate("val", self._measure).items():
-            context.trace(name, expected_calibration_error(term) if name.startswith("ece/") else float(term.mean))
         if self.imputer is not None:
-            self.imputer.trace_controls(context)
+            self.imputer.trace(self.encoders, context)
 
     def _distances(self, batch) -> dict[str, Term]:
         """Every combination, from embeddings that are computed once."""
         pooled, zeros = [self.encode(batch, modality).pooled for modality in self.modalities], self._all_zeros(batch)
         predict = lambda rows, visible: self._predict(self._fill([z[rows] for z in pooled], zeros, visible), None).logits
-        return {"distance": laziness.distances(batch, predict)}
-
-    def _measure(self, batch) -> dict[str, Term]:
-        """The calibration of each head, on which eq 10 rests, and the imputed embeddings."""
-        output = self(batch)
-        heads = {"final": output.logits, **output.heads}
-        terms = {f"ece/{name}": calibration_bins(x, batch.label, batch.label_mask, self.kind) for name, x in heads.items()}
-        if self.imputer is None:
-            return terms
-        pooled = output.parts["slots"].v.split(list(self.widths.values()), 1)
-        return terms | self.imputer.measure(batch, list(pooled), self._all_zeros(batch), self.encoders)
+        return {"distance": laziness.distances(batch, predict, self.class_weight)}

@@ -20,12 +20,12 @@ import torch
 from torch import Tensor, nn
 
 from omnifuse.models.contract import Context, Encoder, Method, Output, Stage, Term
+from omnifuse.models.parts.choices import VARIANTS, require_choice
 from omnifuse.models.parts.epoch_mean import EpochMean
 from omnifuse.models.parts.filling import Filling
 from omnifuse.models.parts.joint import Joint
 from omnifuse.models.parts.prototypes import Prototypes, class_sums, entropy, members, prototype_loss
 from omnifuse.models.parts.truth import pair_scores, pair_sums, ratios
-from omnifuse.preprocess.schema import ConfigError
 
 
 class PMR(Method):
@@ -49,8 +49,7 @@ class PMR(Method):
         variant: str = "fixed",
     ):
         super().__init__(encoders, kind, outputs)
-        if variant not in ("fixed", "released"):
-            raise ConfigError(f"unknown variant {variant!r}", hint="fixed or released")
+        require_choice("variant", variant, VARIANTS)
         self.alpha, self.mu, self.entropy_epochs, self.begins, self.ends = alpha, mu, entropy_epochs, begins, ends
         self.released = variant == "released"
         self.filling, self.head = Filling(encoders, fill), Joint([encoder.dim for encoder in encoders.values()], outputs)
@@ -67,7 +66,7 @@ class PMR(Method):
         return Output(self.head(blocks), parts={"blocks": blocks})
 
     def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
-        terms = super().loss(output, batch, stage)
+        terms = super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
         if len(self.encoders) == 1:
             return terms
         member = members(batch.label, batch.label_mask, self.classes)

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from omnifuse.models.contract import Encoder, Method, Output
+from omnifuse.models.parts.choices import require_choice
 from omnifuse.models.parts.joint import Joint
-from omnifuse.preprocess.schema import ConfigError
 
+GATES = ("channel", "modality")
 OPEN = 2.0  # bias of the gates at the start
 
 
@@ -25,8 +26,7 @@ class SEGate(Method):
 
     def __init__(self, encoders: dict[str, Encoder], kind: str, outputs: int, gate: str = "channel", reduction: int = 16):
         super().__init__(encoders, kind, outputs)
-        if gate not in ("channel", "modality"):
-            raise ConfigError(f"unknown gate {gate!r}", hint="channel or modality")
+        require_choice("gate", gate, GATES)
         widths = [encoder.dim for encoder in encoders.values()]
         self.gate, self.head = gate, Joint(widths, outputs)
         if len(widths) > 1:
@@ -44,7 +44,8 @@ class SEGate(Method):
             f"gate/{name}": gate.float().mean(1).masked_fill(~there, torch.nan)
             for name, gate, there in zip(self.modalities, gates, batch.present.T)
         }
-        return Output(self.head([gate * block for gate, block in zip(gates, blocks)]), traces=traces)
+        weights = torch.cat(gates, 1).float() if self.gate == "modality" and not self.training else None
+        return Output(self.head([gate * block for gate, block in zip(gates, blocks)]), traces=traces, weights=weights)
 
     def _gates(self, blocks: list[Tensor], present: Tensor) -> list[Tensor]:
         """[B, D_m] of each modality, or [B, 1]; 0 where it is absent."""

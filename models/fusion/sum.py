@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from omnifuse.models.contract import Context, Encoder, Method, Output, build_head
+from omnifuse.models.contract import Context, Encoder, Method, Output, Stage, Term, build_head
 from omnifuse.models.parts.filling import Filling
 from omnifuse.preprocess.schema import ConfigError
 
@@ -42,6 +42,9 @@ class Sum(Method):
         summed = torch.einsum("mbd,bm->bd", torch.stack(blocks), counted.to(blocks[0].dtype))
         mean = summed / counted.sum(1, keepdim=True).clamp(min=1)
         return Output(mean if self.over == "logit" else self.head(mean))
+
+    def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
+        return super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
 
     def head_for(self, modality: str):
         return self.head if self.over == "embedding" else self.heads[modality]

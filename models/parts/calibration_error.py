@@ -5,6 +5,7 @@ A traced number of training, on val; the report's calibration figures are those 
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,3 +38,11 @@ def expected_calibration_error(bins: Term) -> float:
     """The mean distance between confidence and frequency, NaN where nothing was counted."""
     confidence, correct = bins.sum
     return float((confidence - correct).abs().sum() / bins.count.sum()) if float(bins.count.sum()) else float("nan")
+
+
+def calibration_error_of(logits: np.ndarray, label: np.ndarray, kind: str) -> float:
+    """The error of a part's predictions: logits [N, C], label [N, L] NaN where unknown, class indices [N, 1] of a multi-class task."""
+    known, told = torch.from_numpy(~np.isnan(label)), torch.from_numpy(np.nan_to_num(label))
+    if kind == "multiclass":
+        known, told = known[:, 0], told[:, 0].long()
+    return expected_calibration_error(calibration_bins(torch.from_numpy(logits), told, known, kind))

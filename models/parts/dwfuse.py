@@ -103,14 +103,20 @@ def mean_over_labels(values: Tensor, known: Tensor) -> Tensor:
     return torch.where(known, values, 0.0).sum(-1) / known.sum(-1).clamp(min=1)
 
 
-def weighted_losses(log_prob: Tensor, counted: Tensor, truth: Tensor, known: Tensor, beta: float, detach: bool) -> tuple[Tensor, Tensor]:
+def weighted_losses(
+    log_prob: Tensor, counted: Tensor, truth: Tensor, known: Tensor, beta: float, detach: bool, class_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Of each sample and modality the weighted cross entropy omega_m CE(p_m, y), whose sum over modalities is eq 12, and omega_m.
 
-    Shapes: log_prob [B, M, L, c]; counted [B, M]; truth, known [B, L]. Returns two of [B, M], means over the known labels.
+    Shapes: log_prob [B, M, L, c]; counted [B, M]; truth, known [B, L]; class_weight [L, c], what each class counts for. Returns two of
+    [B, M], means over the known labels.
     """
     log_true = at_truth(log_prob, truth)  # [B, M, L]
     weight = omega(log_true.exp()[..., None], counted, beta, detach)[..., 0]
-    return mean_over_labels(weight * -log_true, known), mean_over_labels(weight, known)
+    losses = weight * -log_true
+    if class_weight is not None:
+        losses = losses * at_truth(class_weight.expand(len(truth), *class_weight.shape), truth)[:, None]
+    return mean_over_labels(losses, known), mean_over_labels(weight, known)
 
 
 def log_prior(counts: Tensor, known: Tensor) -> Tensor:
@@ -208,14 +214,18 @@ class DWFuse(nn.Module):
         expected = torch.where(weighed.counted, expected, torch.nan)
         return {f"omega/{modality}": column for modality, column in zip(self.heads, expected.unbind(1))}
 
-    def terms(self, weighed: Weighed, batch, weight: float) -> dict[str, Term]:
+    def weights(self, weighed: Weighed, score: Tensor) -> Tensor:
+        """[B, M] omega of the predicted class, a mean over labels; 0 where a modality does not count."""
+        return at_truth(weighed.omega, score.argmax(-1)).mean(-1)
+
+    def terms(self, weighed: Weighed, batch, weight: float, class_weight: Tensor | None = None) -> dict[str, Term]:
         """Eq 12-14, and omega of the true class, to look at."""
         truth, known = true_classes(batch.label, batch.label_mask)
-        losses, omegas = weighted_losses(weighed.log_prob, weighed.counted, truth, known, self.beta, self.detach_omega)
+        losses, omegas = weighted_losses(weighed.log_prob, weighed.counted, truth, known, self.beta, self.detach_omega, class_weight)
         told = known.any(1)
         terms = {"encoders": Term.of(losses.sum(1), told, weight)}
         if weighed.latents is not None:
-            terms["latents"] = Term.of(*task_loss(weighed.latents, batch.label, batch.label_mask), weight * self.alpha)
+            terms["latents"] = Term.of(*task_loss(weighed.latents, batch.label, batch.label_mask, class_weight), weight * self.alpha)
         for place, modality in enumerate(self.heads):
             terms[f"omega/{modality}"] = Term.of(omegas[:, place].detach(), told & weighed.counted[:, place], 0.0)
         return terms
@@ -226,5 +236,7 @@ class DWFuse(nn.Module):
         each = F.one_hot(truth, self.log_prior.shape[1]) * known[..., None]
         return {"classes": Term(each.sum(0), known.sum(0))}
 
-    def fit_prior(self, counts: Term) -> None:
-        self.log_prior.copy_(log_prior(counts.sum, counts.count))
+    def fit_prior(self, counts: Term, class_weight: Tensor | None = None) -> None:
+        """pi of the training part, each class counting `class_weight` [L, c]: the frequencies that the heads learn (pin A30)."""
+        told = counts.sum if class_weight is None else counts.sum * class_weight
+        self.log_prior.copy_(log_prior(told, counts.count if class_weight is None else told.sum(1)))

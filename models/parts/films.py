@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from omnifuse.preprocess.schema import ConfigError
 
@@ -68,6 +69,27 @@ def _placed(tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     places = mask.flatten().nonzero()[:, 0]  # [N]
     spread = tokens.new_zeros(size * films, count, width).index_copy(0, places, tokens)
     return spread.reshape(size, films * count, width), mask.repeat_interleave(count, 1)
+
+
+def detail_filters(channels: int) -> Tensor:
+    """[8 * channels, 1, 3, 3]: the DCT of 3 x 3 pixels without its constant, orthonormal, for each channel on its own.
+
+    Slopes, ridges, corners and the chequered finest: every direction that a patch can differ in from its mean, once.
+    """
+    rows = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]])
+    rows = rows / rows.norm(dim=1, keepdim=True)
+    pairs = torch.einsum("ai,bj->abij", rows, rows).reshape(9, 3, 3)[1:]
+    return pairs[:, None].repeat(channels, 1, 1, 1)
+
+
+def to_grid(maps: Tensor, side: int, largest: bool = False) -> Tensor:
+    """[N, D, H, W] -> [N, D, side', side']: means, or maxima, of even cells; sides that do not divide have cells of unequal size."""
+    height, width = maps.shape[-2:]
+    target = min(height, side), min(width, side)
+    if height % target[0] or width % target[1]:
+        return (F.adaptive_max_pool2d if largest else F.adaptive_avg_pool2d)(maps, target)
+    # Pooling by even cells has a deterministic gradient on the GPU, the adaptive one has none.
+    return (F.max_pool2d if largest else F.avg_pool2d)(maps, (height // target[0], width // target[1]))
 
 
 def keep_statistics(network: nn.Module) -> None:

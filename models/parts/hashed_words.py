@@ -14,8 +14,11 @@ import unicodedata
 from collections.abc import Sequence
 
 import numpy as np
+import torch
+from torch import Tensor
 
 BUCKETS = 1 << 14  # with 0
+_STEP = 10_007  # odd: every word before moves a word to another bucket
 # Unified ideographs and their extensions; \w would take a whole Chinese sentence for one word.
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_HAN}]|[^\W{_HAN}]+|[^\w\s]")
@@ -41,3 +44,9 @@ def tokenise(texts: Sequence[str]) -> list[np.ndarray]:
         known |= {word: bucket(word) for word in set(found) - known.keys()}
         made.append(np.fromiter((known[word] for word in found), np.int64, len(found)))
     return made
+
+
+def pairs(ids: Tensor) -> Tensor:
+    """[n, L] buckets of words -> [n, L] of each word with the one before it, the first with none; no two orders share one by design."""
+    before = torch.nn.functional.pad(ids, (1, 0))[:, :-1]
+    return (before * _STEP + ids) % BUCKETS

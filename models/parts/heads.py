@@ -44,15 +44,19 @@ def build_head(kind: str, dim: int, outputs: int, hidden: int = 128, dropout: fl
     raise ConfigError(f"unknown head {kind!r}", hint="linear or mlp")
 
 
-def task_loss(logits: Tensor, label: Tensor, label_mask: Tensor) -> tuple[Tensor, Tensor]:
+def task_loss(logits: Tensor, label: Tensor, label_mask: Tensor, class_weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Cross entropy of each sample and whether it has a known label: [B] float32, [B] bool; 0 where it has none.
 
-    The kind shows in the label's shape: [B] is a class index, [B, L] one truth value a label.
+    The kind shows in the label's shape: [B] is a class index, [B, L] one truth value a label. `class_weight` [L, c] is what each class
+    counts for (parts/class_weights.py); None: all alike.
     """
     logits = logits.float()
     if label.ndim == 1:
-        return F.cross_entropy(logits, label, reduction="none") * label_mask, label_mask
+        loss = F.cross_entropy(logits, label, reduction="none") * label_mask
+        return loss if class_weight is None else loss * class_weight[0][label], label_mask
     each = F.binary_cross_entropy_with_logits(logits, label, reduction="none") * label_mask  # [B, L]
+    if class_weight is not None:
+        each = each * torch.where(label > 0.5, class_weight[:, 1], class_weight[:, 0])
     known = label_mask.sum(1)
     return each.sum(1) / known.clamp(min=1), known > 0
 

@@ -1,7 +1,7 @@
 """How near imputed embeddings come to those they stand for, beside two controls that need no autoencoder.
 
-For each modality, over the patients that possess it and another one, with it hidden: the squared error a dimension, the cosine (Fig 7 of
-Wu et al. 2025) and the centred cosine, from which the mean embedding is taken away: embeddings of a modality share most of their length,
+For each modality, over the patients that possess it and another one, with it hidden: the squared error a dimension, the plain cosine (Fig 7
+of Wu et al. 2025) and the centred cosine, from which the mean embedding is taken away: embeddings of a modality share most of their length,
 so that a plain cosine is near 1 for whoever says the mean. The controls (ours) are that mean and a ridge regression on the teacher's
 embeddings of the other modalities; its penalty is the best of four on the very patients it is judged on, which favours the control.
 """
@@ -33,7 +33,7 @@ def agreement(found: Tensor, wanted: Tensor, mean: Tensor) -> dict[str, Term]:
     found, wanted, mean = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (found, wanted, mean))
     return {
         "error": Term.of((found - wanted).square().mean(1)),
-        "cosine": Term.of(F.cosine_similarity(found, wanted)),
+        "plain_cosine": Term.of(F.cosine_similarity(found, wanted)),
         "centred_cosine": Term.of(F.cosine_similarity(found - mean, wanted - mean)),
     }
 

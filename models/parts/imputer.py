@@ -7,6 +7,7 @@ train mode, and an encoder that learns nothing is its own teacher.
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +30,7 @@ class Imputer(nn.Module):
 
     def __init__(
         self,
-        encoders: nn.ModuleDict,
+        encoders: Mapping[str, Encoder],
         direction: str,
         *,
         blocks: int = 5,
@@ -50,6 +51,7 @@ class Imputer(nn.Module):
             with drawn_apart("backward_cascade"):
                 self.backward_cascade = imputation.Cascade(sum(self.widths), blocks, latent, transition)
         self.teachers = nn.ModuleDict({m: copy.deepcopy(encoder) for m, encoder in encoders.items() if encoder.learnable()})
+        self.teachers.frozen = True
         for modality, width in zip(self.modalities, self.widths):
             for name in ("zero", "mean"):
                 self.register_buffer(f"{name}_{modality}", torch.zeros(1, width))
@@ -135,7 +137,16 @@ class Imputer(nn.Module):
             terms |= {f"imputation/{modality}/{name}": term for name, term in measured.items()}
         return terms
 
-    def trace_controls(self, context: Context) -> None:
+    def trace(self, encoders: nn.ModuleDict, context: Context) -> None:
+        """What is imputed on val, beside the controls."""
+
+        def measure(batch) -> dict[str, Term]:
+            pooled = [encode(encoder, batch, modality).pooled for modality, encoder in encoders.items()]
+            zeros = [encoder.zero(vector=batch.values[modality].ndim == 2) for modality, encoder in encoders.items()]
+            return self.measure(batch, pooled, zeros, encoders)
+
+        for name, term in context.evaluate("val", measure).items():
+            context.trace(name, float(term.mean))
         for modality, row in zip(self.modalities, self.controls.tolist()):
             for name, value in zip(quality.CONTROLS, row):
                 context.trace(f"imputation/{modality}/{name}", value)

@@ -52,18 +52,19 @@ def draw_combinations(present: Tensor, key: Tensor) -> Tensor:
     return present & ((chosen[:, None] >> rank.clamp(min=0)) & 1 > 0)
 
 
-def distances(batch, predict: Callable[[Tensor, Tensor], Tensor]) -> Term:
+def distances(batch, predict: Callable[[Tensor, Tensor], Tensor], class_weight: Tensor | None = None) -> Term:
     """Sum and number [2^M - 1] of the distances of each combination, over the samples of a batch that possess all its members.
 
     Args:
         predict: (rows [b], visible [b, M]) -> fused logits [b, C] of these rows with only that visible.
+        class_weight: [L, c] what each class counts for.
     """
     size, sums, counts = batch.present.shape[1], [], []
     for bits in range(1, 1 << size):
         visible = visible_of(torch.tensor([bits], device=batch.present.device), size)  # [1, M]
         rows = (batch.present | ~visible).all(1).nonzero()[:, 0]
         logits = predict(rows, visible.expand(len(rows), size))
-        loss, known = task_loss(logits, batch.label[rows], batch.label_mask[rows])
+        loss, known = task_loss(logits, batch.label[rows], batch.label_mask[rows], class_weight)
         term = Term.of(loss, known)
         sums.append(term.sum)
         counts.append(term.count)

@@ -67,14 +67,6 @@ def test_no_sample_depends_on_its_batch(samples, name):
         torch.testing.assert_close(method(alone).logits[0], together[row], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", BASELINES)
-def test_a_sample_without_any_modality_has_an_answer(samples, name):
-    """Such samples are no part of a cohort, but what is hidden at test may make some."""
-    method = built(samples, name).train()
-    batch = next(samples.part("train").batches(8)).hide(torch.zeros(3, dtype=torch.bool))
-    assert torch.isfinite(method(batch).logits).all() and torch.isfinite(method.eval()(batch).logits).all()
-
-
 @pytest.mark.parametrize("name", sorted(set(BASELINES) - {"mask_only"}))
 def test_every_pattern_has_an_answer_and_a_gradient(samples, name):
     """All seven, in one step each, a pattern that all samples of the batch share."""
@@ -99,7 +91,7 @@ def traces(run, stage: str = "fusion") -> dict[str, list[float]]:
 
 def test_ogm_ge_traces_ratio_and_coefficient_while_it_modulates(trained):
     found = traces(trained["ogm_ge"])
-    assert set(found) == {f"{about}/{m}" for about in ("ratio", "coefficient") for m in MODALITIES}
+    assert set(found) == {f"{about}/{m}" for about in ("ratio", "coefficient") for m in MODALITIES} | {"ece/final"}
     for m in MODALITIES:
         ratio, k = found[f"ratio/{m}"], found[f"coefficient/{m}"]
         assert all(0 < value < 5 for value in ratio) and all(0 < value <= 1 for value in k)
@@ -125,7 +117,8 @@ def test_gblend_estimates_before_every_round_and_traces_it(trained):
 
 def test_pmr_traces_its_prototypes(trained):
     found = traces(trained["pmr"])
-    assert set(found) == {f"{about}/{m}" for about in ("ratio", "coefficient", "prototype distance") for m in MODALITIES}
+    wanted = {f"{about}/{m}" for about in ("ratio", "coefficient", "prototype distance") for m in MODALITIES}
+    assert set(found) == wanted | {"ece/final"}
     for m in MODALITIES:
         assert all(0 < value < 50 for value in found[f"prototype distance/{m}"])
         assert all(0 <= value <= 1 for value in found[f"coefficient/{m}"])

@@ -29,7 +29,7 @@ def test_fill(samples, fill):
     there = batch.present[:, 1]
     expected = {"encoder_zero": method.encoders["rep"].zero(), "zero": torch.zeros(8), "mean": pooled[there].mean(0)}[fill]
     filled = torch.where(there[:, None], pooled, expected)
-    logits = method.head(torch.cat([encode(method.encoders["ehr"], batch, "ehr").pooled, filled], 1))
+    logits = method.head([encode(method.encoders["ehr"], batch, "ehr").pooled, filled])
     torch.testing.assert_close(method(batch).logits, logits)
     assert 0 < there.sum() < len(there)
 
@@ -38,4 +38,4 @@ def test_its_slices_add_up_to_its_head(samples):
     method = registry.build({"name": "concat"}, small_encoders(samples.modalities), samples.dims, samples.task, 0)
     blocks = {name: torch.randn(6, 8) for name in samples.modalities}
     slices = sum(method.head_for(name)(block) for name, block in blocks.items())
-    torch.testing.assert_close(slices, method.head(torch.cat([*blocks.values()], 1)))
+    torch.testing.assert_close(slices, method.head([*blocks.values()]))

@@ -78,8 +78,11 @@ def case(request, opened):
 
 
 def same(first, second, **tolerance):
-    """Logits, heads and traces of two outputs agree."""
+    """Logits, heads, traces and weights of two outputs agree."""
     torch.testing.assert_close(first.logits, second.logits, equal_nan=True, **tolerance)
+    assert (first.weights is None) == (second.weights is None)
+    if first.weights is not None:
+        torch.testing.assert_close(first.weights, second.weights, **tolerance)
     for kind in ("heads", "traces"):
         assert getattr(first, kind).keys() == getattr(second, kind).keys()
         for name, value in getattr(first, kind).items():
@@ -98,6 +101,41 @@ def test_shapes_and_terms(case):
         for term in terms.values():
             assert term.sum.shape == term.count.shape == ()
             assert torch.isfinite(term.mean)
+
+
+def test_weights_of_modalities_are_of_those_present_and_of_evaluation_alone(case):
+    assert case.answer(train=True).weights is None
+    if (weights := case.answer().weights) is not None:
+        assert weights.shape == case.batch.present.shape and weights.dtype == torch.float32
+        assert (weights[case.batch.present] >= 0).all() and weights[case.batch.present].any()
+
+
+def test_a_class_counts_in_every_head_what_it_is_told(case):
+    """Each term of the loss is a head's cross entropy, in which a class counts what it is told, or it is no matter of classes."""
+    batch, outputs = case.batch, case.samples.task.outputs
+    classes = (1, outputs) if case.samples.task.kind == "multiclass" else (outputs, 2)
+    threefold = torch.full(classes, 3.0)
+    positive = torch.ones(classes)
+    positive[:, 1:] = 5.0  # all but the first class
+    none = batch.label_mask & (batch.label > 0)
+    others = batch.take(~(none if none.ndim == 1 else none.any(1)))  # who has no such class
+    for stage in case.method.stages():
+        plain, weighed = (weigh_terms(case, batch, stage, weight) for weight in (None, threefold))
+        ratio = {name: float(weighed[name].sum / plain[name].sum) for name in plain if plain[name].sum != 0}
+        assert all(value == pytest.approx(3, rel=1e-4) or value == pytest.approx(1, rel=1e-4) for value in ratio.values())
+        learnt = [value for name, value in ratio.items() if plain[name].count > 0 and float(plain[name].weight) > 0]
+        assert max(learnt) > 2
+        for name, term in weigh_terms(case, others, stage, positive).items():
+            torch.testing.assert_close(term.sum, weigh_terms(case, others, stage, None)[name].sum)
+        assert any(term.sum > plain[name].sum for name, term in weigh_terms(case, batch, stage, positive).items())
+
+
+def weigh_terms(case, batch, stage, class_weight):
+    case.method.class_weight = class_weight
+    with torch.no_grad():
+        terms = case.method.loss(case.answer(batch=batch, train=True), batch, stage)
+    case.method.class_weight = None
+    return terms
 
 
 @pytest.mark.parametrize("garbage", [1e6, float("nan")])

@@ -4,8 +4,9 @@ import string
 
 import numpy as np
 import pytest
+import torch
 
-from omnifuse.models.parts.hashed_words import BUCKETS, bucket, tokenise, words
+from omnifuse.models.parts.hashed_words import BUCKETS, bucket, pairs, tokenise, words
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,12 @@ def test_ids_fill_the_table_and_leave_0_to_padding():
 def test_a_million_characters_and_a_lone_surrogate():
     assert len(tokenise(["结节 nodule " * 100_000])[0]) == 300_000
     assert len(tokenise(["a\ud800b"])[0]) == 3
+
+
+def test_a_pair_tells_which_word_stands_first_and_depends_on_nothing_else():
+    ids = torch.from_numpy(np.stack(tokenise(["benign not malignant", "malignant not benign", "unlikely not malignant"])))
+    found = pairs(ids)
+    assert found.shape == ids.shape and found.min() >= 0 and found.max() < BUCKETS
+    assert torch.equal(found[:, 0], ids[:, 0])  # before the first there is none
+    assert found[0, 2] == found[2, 2]  # "not malignant" in either
+    assert len(set(found[:, 1:].flatten().tolist())) == 5

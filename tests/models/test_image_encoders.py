@@ -286,6 +286,51 @@ def test_films_that_do_not_fit_are_refused(make, message):
         make()
 
 
+def energy_of(film, cell):
+    """Sum of squares of 3 x 3 details around every second pixel of a film [H, W], by cells: re-derived pixel by pixel."""
+    height, width = film.shape
+    padded = torch.nn.functional.pad(film[None, None], (1, 1, 1, 1), mode="replicate")[0, 0]
+    total = torch.zeros(height // cell, width // cell)
+    for row in range(0, height, 2):
+        for column in range(0, width, 2):
+            patch = padded[row : row + 3, column : column + 3]
+            total[row // cell, column // cell] += ((patch - patch.mean()) ** 2).sum()
+    return total
+
+
+def test_details_hold_all_that_differs_from_the_mean_of_a_patch():
+    """The eight filters are orthonormal: their energies add up to the squares of patches less their mean."""
+    film = films(1, 1, 64, 64)
+    encoder = FilmConv([1, 64, 64])
+    found = encoder.details(film)[0, 2:10]
+    energy = (found * 2.0 - 4.5).exp() - 1e-3  # mean squares, by filter [8, 8, 8]
+    expected = energy_of(film[0, 0].float() / 255 * 4 - 2, 8) / 16
+    torch.testing.assert_close(energy.sum(0), expected, rtol=1e-3, atol=1e-3)
+
+
+def test_film_conv_learns_a_fine_texture_whose_mean_says_nothing():
+    """Coarse noise, and in half of 96 films fine lines of zero mean in a quarter of it; other films tell whether it was learnt."""
+    torch.manual_seed(0)
+    draw = torch.Generator().manual_seed(1)
+    label = torch.arange(160) % 2
+    x = torch.nn.functional.interpolate(torch.rand(160, 1, 8, 8, generator=draw), 64, mode="bilinear")
+    x = x * 0.6 + 0.2 + 0.02 * torch.randn(160, 1, 64, 64, generator=draw)
+    for number in range(1, 160, 2):
+        row, column = torch.randint(0, 32, (2,), generator=draw).tolist()
+        x[number, 0, row : row + 32, column : column + 32] += 0.04 * torch.randn(32, 32, generator=draw)
+    encoder, head = FilmConv([1, 64, 64], dim=16), torch.nn.Linear(16, 1)
+    learning = torch.optim.Adam([*encoder.parameters(), *head.parameters()], lr=3e-3)
+    for step in range(30):
+        rows = torch.arange(32) + step % 3 * 32
+        score = head(encoder(x[rows, None], ONE.expand(32, 1), rows).pooled)[:, 0]
+        torch.nn.functional.binary_cross_entropy_with_logits(score, label[rows].float()).backward()
+        learning.step()
+        learning.zero_grad()
+    with torch.no_grad():
+        score = head(encoder.eval()(x[96:, None], ONE.expand(64, 1)).pooled)[:, 0]
+    assert (score[1::2, None] > score[None, ::2]).float().mean() > 0.95
+
+
 def test_film_conv_learns_to_see_a_spot():
     """Noise, and in half of 96 films a spot of 8 x 8 anywhere; other films tell whether it was learnt."""
     torch.manual_seed(0)

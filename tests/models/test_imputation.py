@@ -169,7 +169,7 @@ def test_the_controls_are_the_mean_and_a_ridge_regression():
 def test_agreement_is_centred_on_the_mean():
     mean = torch.tensor([[10.0, 10.0]])
     terms = quality.agreement(mean + torch.tensor([[1.0, 0.0]]), mean + torch.tensor([[0.0, 1.0]]), mean)
-    assert float(terms["error"].mean) == 1 and float(terms["cosine"].mean) > 0.99
+    assert float(terms["error"].mean) == 1 and float(terms["plain_cosine"].mean) > 0.99
     assert float(terms["centred_cosine"].mean) == pytest.approx(0, abs=1e-6)
 
 
@@ -196,3 +196,6 @@ def test_the_calibration_error_of_bins(kind):
         if inside.any():
             expected += inside.sum() / used.sum() * abs(p[inside].mean() - came[inside].mean())
     assert found == pytest.approx(expected, abs=1e-6)
+    column = label.astype(np.float64)[:, None]
+    whole = calibration_error.calibration_error_of(logits.numpy(), np.where(known[:, None], column, np.nan), kind)
+    assert whole == pytest.approx(expected, abs=1e-6)

@@ -128,7 +128,8 @@ def test_stages_learn_on_their_parts_and_leave_what_they_say(samples, fit, tmp_p
     steps = history.filter(name="train/looked at").group_by("stage", maintain_order=True).agg(pl.col("step").min())
     sizes = [len(samples.part("train").having([m]).plan(24)) for m in ("ehr", "rep")]
     assert steps["step"].to_list()[:2] == [sizes[0], 2 * sizes[0] + sizes[1]]  # a stage sees only who possesses its modality
-    assert set(run.table("traces.parquet")["name"]) == {"both", "lazy"}
+    traced = {"both", "both/p10", "both/median", "both/p90", "lazy", "ece/final", "ece/ehr", "ece/rep"}
+    assert set(run.table("traces.parquet")["name"]) == traced
     prior = samples.part("train").label.mean()
     assert float(states["fusion"]["prior"]) == pytest.approx(prior, abs=1e-6)
 

@@ -20,6 +20,7 @@ from omnifuse.models import training
 from omnifuse.models.checkpoint import Checkpoints
 from omnifuse.models.interruption import Interrupted
 from omnifuse.models.journal import Journal
+from omnifuse.models.monitoring import compute_auroc
 from omnifuse.models.options import TrainOptions
 from omnifuse.models.parts import keyed
 from omnifuse.models.prediction import Reader, load_run, predict
@@ -203,10 +204,44 @@ def test_the_best_epoch_is_restored(samples, tmp_path):
     assert best["value"] == auroc["value"].max() and best["epoch"] == auroc["epoch"][int(auroc["value"].arg_max())]
     assert best["epochs"] == best["epoch"] + 3 < 30
     method, _ = load_run(run)
-    from omnifuse.models.monitoring import compute_auroc
-
     predicted = predict(method, samples.part("val"), Reader(torch.device("cpu")))
     assert compute_auroc(predicted.logits["final"], samples.part("val").label)[0] == best["value"]
+
+
+def test_the_last_epoch_is_left_where_that_is_asked_for(samples, tmp_path):
+    """Nothing is chosen by validation: neither when to stop, nor which weights to leave."""
+    train = {"lr": 0.3, "epochs": 12, "patience": 1, "schedule": "constant", "keep": "last"}
+    last = fit(samples, tmp_path / "run", train=train)
+    auroc = last.table("history.parquet").filter(name="val/auroc")["value"]
+    told = last.meta["best"]
+    assert (told["epoch"], told["epochs"], told["value"]) == (12, 12, auroc[-1]) and len(auroc) == 12
+    assert any(auroc[place] <= auroc[:place].max() for place in range(1, 11)), "patience would have ended it"
+    predicted = predict(load_run(last)[0], samples.part("val"), Reader(torch.device("cpu")))
+    assert compute_auroc(predicted.logits["final"], samples.part("val").label)[0] == auroc[-1]
+
+
+def test_what_is_traced_of_each_sample_has_its_distribution_and_each_head_its_calibration(samples, tmp_path):
+    """Omega of OmniFuse; kept in the table and shown by TensorBoard."""
+    run = fit(samples, tmp_path / "run", "omnifuse", train={"epochs": 1})
+    found = dict(run.table("traces.parquet").select("name", "value").iter_rows())
+    part, (method, _) = samples.part("val"), load_run(run)
+    predicted = predict(method, part, Reader(torch.device("cpu")))
+    for name in samples.modalities:
+        values = predicted.traces[f"omega/{name}"]
+        values = values[~np.isnan(values)]
+        told = [found[f"omega/{name}{about}"] for about in ("", "/p10", "/median", "/p90")]
+        np.testing.assert_allclose(told, [values.mean(), *np.quantile(values, [0.1, 0.5, 0.9])], rtol=1e-5)
+        assert told[1] < told[3]
+    heads = {"final", *samples.modalities, "latents", "unweighted", "uncorrected"}
+    assert {name.removeprefix("ece/") for name in found if name.startswith("ece/")} == heads == set(predicted.logits)
+    score, truth = 1 / (1 + np.exp(-predicted.logits["rep"][:, 0])), part.label[:, 0]
+    known = ~np.isnan(score)
+    bins = (score[known] * 15).astype(int)
+    error = sum(abs((score[known] - truth[known])[bins == place].sum()) for place in range(15)) / known.sum()
+    assert found["ece/rep"] == pytest.approx(error, rel=1e-4) and 0 < known.sum() < len(part)
+    shown = scalars(run)
+    for name, value in found.items():
+        assert shown[f"joint/trace/{name}"][-1][1] == pytest.approx(value, rel=1e-5), name
 
 
 def test_one_modality_concatenated_is_unimodal_with_a_linear_head(tmp_path):
