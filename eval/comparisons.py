@@ -11,7 +11,6 @@ which favours it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,15 +18,15 @@ from scipy import stats
 
 from omnifuse.eval import leaks, statistics
 from omnifuse.eval.bootstrap import interval
-from omnifuse.eval.draws import Draws, compute_draws, headline_row, mean_defined
+from omnifuse.eval.draws import headline_row, mean_defined
 from omnifuse.eval.escaping import plain
 from omnifuse.eval.evaluation import Evaluation
-from omnifuse.eval.tables import Model, TestSet
+from omnifuse.eval.pairing import METRIC, Paired, best_single, pair_up
+from omnifuse.eval.tables import Model
 from omnifuse.preprocess.schema import ConfigError, nearest
 
 FUSION = "fusion against its best single modality"
 METHOD = "method against the reference"
-METRIC = "auroc"
 
 
 class Pair(NamedTuple):
@@ -59,7 +58,7 @@ def compare(
         ConfigError: an unknown reference, or folds whose training patients are not told.
     """
     pairs = family(evaluation, reference) if pairs is None else list(pairs)
-    entries = [_compare(pair, evaluation, train_patients, margin) for pair in pairs]
+    entries = [_compare(pair, evaluation, train_patients, margin) | _attainable(pair, evaluation) for pair in pairs]
     for entry, adjusted in zip(entries, statistics.holm([entry["p"] for entry in entries])):
         entry["p_holm"] = adjusted
     return {
@@ -88,36 +87,8 @@ def family(evaluation: Evaluation, reference: str | None = None) -> list[Pair]:
     return found
 
 
-def best_single(fusion: Model, evaluation: Evaluation) -> Model | None:
-    """The model with one of the fusion's modalities that has the highest mean AUROC; None for a single modality, or without such runs."""
-    row = headline_row(evaluation.task)
-    singles = {}
-    for model in evaluation.tests:
-        value = evaluation.draws[model].mean(METRIC, row)[0]
-        if len(fusion.inputs) > 1 and len(model.inputs) == 1 and model.inputs[0] in fusion.inputs and np.isfinite(value):
-            singles[model] = value
-    return max(singles, key=singles.__getitem__) if singles else None
-
-
-@dataclass(frozen=True)
-class _Paired:
-    """Two models on the samples that both scored. a, b: [folds, 1 + B] AUROC, folds where both are defined."""
-
-    folds: list[int]
-    a: np.ndarray
-    b: np.ndarray
-    sets_a: list[TestSet]
-    sets_b: list[TestSet]
-    samples: int
-    left_out: int
-
-    @property
-    def difference(self) -> np.ndarray:
-        return self.a - self.b
-
-
 def _compare(pair: Pair, evaluation: Evaluation, train_patients, margin: float) -> dict[str, Any]:
-    paired = _pair_up(pair, evaluation)
+    paired = pair_up(pair.a, pair.b, evaluation)
     entry = {
         "a": pair.a.name,
         "b": pair.b.name,
@@ -143,44 +114,13 @@ def _compare(pair: Pair, evaluation: Evaluation, train_patients, margin: float) 
     return {**entry, **tested}
 
 
-def _pair_up(pair: Pair, evaluation: Evaluation) -> _Paired:
-    sets_a, sets_b = evaluation.tests[pair.a], evaluation.tests[pair.b]
-    shared = {}
-    for fold in sorted({test.fold for test in sets_a} & {test.fold for test in sets_b}):
-        samples = [set(test.sample) for test in sets_a + sets_b if test.fold == fold]
-        shared[fold] = np.array(sorted(set.intersection(*samples)))
-    kept_a, kept_b = _restrict(sets_a, shared), _restrict(sets_b, shared)
-    row = headline_row(evaluation.task)
-    a = _by_fold(pair.a, kept_a, sets_a, evaluation, row)
-    b = _by_fold(pair.b, kept_b, sets_b, evaluation, row)
-    folds = [fold for fold in shared if fold in a and fold in b and np.isfinite(a[fold][0] - b[fold][0])]
-    every = {sample for test in sets_a + sets_b for sample in test.sample}
-    used = {sample for fold in folds for sample in shared[fold]}
-    width = 1 + evaluation.resampler.resamples
-    stack = [np.stack([side[fold] for fold in folds]) if folds else np.zeros((0, width)) for side in (a, b)]
-    return _Paired(folds, *stack, kept_a, kept_b, len(used), len(every) - len(used))
+def _attainable(pair: Pair, evaluation: Evaluation) -> dict[str, Any]:
+    """The share of the attainable gain of a fusion over its best single modality, where the ceiling is known. It is no test."""
+    told = next((entry for entry in evaluation.results["models"] if entry["name"] == pair.a.name), {}).get("attainable")
+    return {"attainable": told} if pair.question == FUSION and told and told.get("single") == pair.b.name else {}
 
 
-def _restrict(sets, shared) -> list[TestSet]:
-    return [
-        test if len(test.sample) == len(shared[test.fold]) else test.take(np.isin(test.sample, shared[test.fold]))
-        for test in sets
-        if test.fold in shared and len(shared[test.fold])
-    ]
-
-
-def _by_fold(model: Model, kept, sets, evaluation: Evaluation, row: str) -> dict[int, np.ndarray]:
-    """fold -> [1 + B]; taken from the evaluation where nothing had to be left out."""
-    if not kept:
-        return {}
-    same = len(kept) == len(sets) and all(ours is theirs for ours, theirs in zip(kept, sets))
-    draws: Draws = (
-        evaluation.draws[model] if same else compute_draws(kept, evaluation.task, evaluation.patients, evaluation.resampler, only=(METRIC,))
-    )
-    return dict(zip(np.unique(draws.folds).tolist(), draws.by_fold(METRIC, row)))
-
-
-def _over_folds(paired: _Paired, train_patients, margin: float) -> dict[str, Any]:
+def _over_folds(paired: Paired, train_patients, margin: float) -> dict[str, Any]:
     untold = [fold for fold in paired.folds if not train_patients.get(fold)]
     if untold:
         raise ConfigError(
@@ -213,7 +153,7 @@ def _over_folds(paired: _Paired, train_patients, margin: float) -> dict[str, Any
     }
 
 
-def _on_one_set(paired: _Paired, draws: np.ndarray, margin: float) -> dict[str, Any]:
+def _on_one_set(paired: Paired, draws: np.ndarray, margin: float) -> dict[str, Any]:
     """One held-out set: DeLong where its assumptions hold, else the patient bootstrap; neither holds the variation from training again."""
     a, b = paired.sets_a, paired.sets_b
     alone = len(a) == len(b) == 1 and a[0].y_true.shape[1] == 1 and len(set(a[0].patient)) == len(a[0].patient)

@@ -61,6 +61,12 @@ def suppress(results: dict[str, Any], min_cell: int) -> dict[str, Any]:
                 continue
             for small in folds:  # all folds together: a single one could be had from the total
                 _hide(small, min_cell)
+            if row["label"] == results["row"] and "ceiling" in model:
+                model["ceiling"] = model["attainable"] = {"value": None, "reason": _reason(min_cell)}
+                results["ceilings"]["sets"] = []
+        for told in model.get("omega_quality", ()):
+            if is_small(told["samples"], min_cell) or is_small(told["alone"], min_cell):
+                told |= {"rho": None, "low": None, "high": None, "samples": None, "alone": None, "reason": _reason(min_cell)}
     return results
 
 
@@ -69,8 +75,12 @@ def _has_small(row: dict[str, Any], min_cell: int) -> bool:
     return any(is_small(count, min_cell) for count in (row["samples"], row["patients"], row["positives"], negatives))
 
 
+def _reason(min_cell: int) -> str:
+    return f"fewer than {min_cell} positives, negatives or patients: not shown"
+
+
 def _hide(row: dict[str, Any], min_cell: int) -> None:
-    reason = f"fewer than {min_cell} positives, negatives or patients: not shown"
+    reason = _reason(min_cell)
     row.update(samples=None, patients=None, positives=None, prevalence=None, suppressed=True)
     row["metrics"] = {name: {"value": None, "reason": reason} for name in row["metrics"]}
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from omnifuse.eval import bootstrap, leaks, metrics, tables
+from omnifuse.eval import attained, bootstrap, leaks, metrics, tables
+from omnifuse.eval.ceilings import Ceilings
 from omnifuse.eval.draws import MACRO, MICRO, OVERALL, Draws, compute_draws, defined_metrics, headline_row, row_names
 from omnifuse.eval.escaping import plain
 from omnifuse.preprocess.schema import InputError, Silent, Task
@@ -58,6 +59,7 @@ def evaluate(
     resamples: int = bootstrap.RESAMPLES,
     seed: int = 0,
     every_head: bool = False,
+    ceilings: Ceilings | None = None,
     progress=Silent,
 ) -> Evaluation:
     """Figures of every model on the part `test`, with 95% patient-bootstrap intervals; AUROC on `val` beside it, to choose models by.
@@ -65,6 +67,7 @@ def evaluate(
     Args:
         predictions: `schema.PREDICTION_COLUMNS`, and `modalities` ("ehr+cxr") where unimodal models are to be told from fusions.
         every_head: every head of a method is a model of its own; else its final head speaks for it.
+        ceilings: of these samples (`ceilings.read_ceilings`): each figure gets its ceiling, each fusion its share of the attainable gain.
 
     Raises:
         InputError: there is nothing to evaluate, or the table is not what the task says (`tables.arrange`).
@@ -92,7 +95,10 @@ def evaluate(
         "models": entries,
         "warnings": _warnings(tests, task),
     }
-    return Evaluation(results, task, tests, draws, resampler, patients)
+    made = Evaluation(results, task, tests, draws, resampler, patients)
+    if ceilings is not None:
+        attained.judge(made, ceilings)
+    return made
 
 
 def _leaks(tests: tables.Tests, task: Task) -> dict[str, str]:

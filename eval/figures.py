@@ -159,7 +159,8 @@ def draw_forest(
     """Values with intervals, one row each from the top.
 
     Args:
-        rows: `name`, `value`, `low`, `high` and `colour` (index into the palette); value None draws no mark.
+        rows: `name`, `value`, `low`, `high` and `colour` (index into the palette); value None draws no mark. `ceiling`, where there is
+            one, is drawn as a bar across the row.
         line: a vertical line of reference. band: half-width of a shaded range around it.
     """
 
@@ -178,6 +179,8 @@ def draw_forest(
                 if row["low"] is not None:
                     axes.hlines(place, row["low"], row["high"], color=colour, linewidth=2.2)
                 axes.plot([row["value"]], [place], color=colour, marker="os^Dv*"[row["colour"]], markersize=6)
+            if row.get("ceiling") is not None:
+                axes.vlines(row["ceiling"], place - 0.32, place + 0.32, color=INK, linewidth=2.0)
         axes.set_yticks(places, names)
         axes.set_ylim(-0.6, len(rows) - 0.4)
         axes.set_xlabel(x)

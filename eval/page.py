@@ -8,13 +8,15 @@ from typing import Any
 from omnifuse.eval import curves, figures, leaks, wording
 from omnifuse.eval.calibration import MIN_BIN
 from omnifuse.eval.cohort_tables import CohortTables
-from omnifuse.eval.comparisons import FUSION, best_single
+from omnifuse.eval.comparisons import FUSION
 from omnifuse.eval.escaping import plain
 from omnifuse.eval.evaluation import Evaluation
 from omnifuse.eval.figures import Captioned
+from omnifuse.eval.pairing import best_single
 from omnifuse.eval.result_tables import METRIC_NAMES, comparison_table, fold_table, label_table, model_table, row_of
 from omnifuse.eval.tables import Model
 from omnifuse.eval.training_curves import draw_histories
+from omnifuse.eval.truth_tables import ceiling_table, quality_table
 from omnifuse.preprocess.schema import ConfigError, nearest
 from omnifuse.preprocess.store import Artefact
 
@@ -69,6 +71,8 @@ def compose(
         "results": model_table(evaluation, entries, headline, single),
         "by_label": label_table(evaluation, entries, headline, single),
         "by_fold": fold_table(evaluation, entries),
+        "ceilings": ceiling_table(results),
+        "quality": quality_table(results),
         "curves": _curves(evaluation, headline, single, row, min_cell),
         "comparisons": comparison_table(comparisons),
         "training": [Captioned(*found) for found in draw_histories(_runs_of(runs, headline), leaks.MARK if headline.leak else "")],
@@ -95,6 +99,8 @@ def _headline(evaluation, entries, model: Model, row, single, pair, margin, samp
         )
         perfect = f"perfect would show {wording.number(metrics['ece']['perfect_low'])} to {wording.number(metrics['ece']['perfect_high'])}"
         tiles.append(("Calibration error", wording.number(metrics["ece"]["value"]), perfect))
+    if (ceiling := entry.get("ceiling") or {}).get("value") is not None:
+        tiles.insert(1, ("Ceiling", wording.number(ceiling["value"]), "the best possible on these samples"))
     verdict, told = None, ["There is one modality only, so that there is nothing to fuse yet."] if len(model.inputs) < 2 else []
     if pair is not None:
         tiles.insert(1, ("Best single modality", wording.number(pair["b_value"]), wording.inputs(single.inputs, single.leak) + " alone"))

@@ -18,7 +18,8 @@ from typing import Any
 import jinja2
 import markupsafe
 
-from omnifuse.eval import bootstrap, cohort_tables, comparisons, disclosure, exports, leaks, page, statistics, tables
+from omnifuse.eval import bootstrap, cohort_tables, comparisons, disclosure, exports, leaks, page, quality, statistics, tables
+from omnifuse.eval.ceilings import Ceilings
 from omnifuse.eval.escaping import plain
 from omnifuse.eval.evaluation import Evaluation, evaluate
 from omnifuse.eval.figures import Captioned
@@ -41,6 +42,7 @@ def build_report(
     method: str | None = None,
     every_head: bool = False,
     min_cell: int = 0,
+    ceilings: Ceilings | None = None,
     commands: Sequence[str] = (),
     progress=Silent,
 ) -> tuple[Artefact, dict[str, Any], dict[str, Any]]:
@@ -49,6 +51,8 @@ def build_report(
     Args:
         margin, reference: see `comparisons.compare`. method: the report is about a model of this method (`page.choose_headline`).
         min_cell: counts from 1 to min_cell - 1 are hidden; 0 hides none.
+        ceilings: of the cohort's samples, where it is a clinic's and its truth is known; runs that tell their weights are then held
+            against the true quality too.
         commands: what the user ran, for the page.
 
     Returns:
@@ -61,8 +65,13 @@ def build_report(
     if name not in cohort.meta.get("tasks", {}):
         raise ArtefactError(f"this cohort has no task {plain(name)}", where=cohort.folder)
     task = Task.from_json(name, cohort.meta["tasks"][name])
-    evaluation = evaluate(predictions, task=task, resamples=resamples, seed=seed, every_head=every_head, progress=progress)
-    trained = tables.train_patients(cohort.table("parts.parquet"), cohort.table(f"samples/{name}.parquet"))
+    evaluation = evaluate(
+        predictions, task=task, resamples=resamples, seed=seed, every_head=every_head, ceilings=ceilings, progress=progress
+    )
+    samples = cohort.table(f"samples/{name}.parquet")
+    if ceilings is not None:
+        quality.judge(evaluation, runs, ceilings.folder, samples)
+    trained = tables.train_patients(cohort.table("parts.parquet"), samples)
     compared = comparisons.compare(evaluation, train_patients=trained, margin=margin, reference=reference)
     return write_report(out, evaluation, compared, cohort=cohort, runs=runs, method=method, min_cell=min_cell, commands=commands)
 
@@ -92,6 +101,8 @@ def write_report(
         "judged": sorted(run.fingerprint for run in runs), "settings": results["settings"], "margin": compared["margin"],
         "pairs": [[pair["a"], pair["b"]] for pair in compared["pairs"]],
     }  # fmt: skip
+    if "ceilings" in results:
+        meta["truth"] = results["ceilings"]["fingerprint"]
     with store.create(out, "report", fingerprint=store.digest(meta), meta=meta) as building:
         store.write_json(building.path("metrics.json"), {**results, "comparisons": compared})
         store.write_text(building.path("metrics.csv"), exports.metrics_csv(results))
@@ -131,6 +142,7 @@ def _provenance(cohort: Artefact | None, runs: Sequence[Artefact], headline, tas
         "environment": {plain(key): plain(value) for key, value in environment.items()},
         "dataset": _dataset(cohort),
         "cohort": cohort.fingerprint[:SHORT] if cohort else None,
+        "truth": plain(results["ceilings"]["fingerprint"])[:SHORT] if "ceilings" in results else None,
         "splits": _splits(cohort),
         "runs": [_run_row(method, modalities, group, task) for (method, modalities), group in groups.items()],
         "config": "\n".join(

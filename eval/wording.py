@@ -66,6 +66,16 @@ def span(entry: dict[str, Any], show=number) -> str:
     return "no interval" if entry.get("low") is None else f"{show(entry['low'])} to {show(entry['high'])}"
 
 
+def share(value: float | None) -> str:
+    """A share of the attainable gain, which may lie below 0% and above 100%."""
+    return "–" if value is None else f"{100 * value:.0f}%".replace("-0%", "0%").replace("-", "\u2212")
+
+
+def share_span(entry: dict[str, Any]) -> str:
+    """12% to 56%"""
+    return f"{share(entry['low'])} to {share(entry['high'])}"
+
+
 def percent(chance: float) -> str:
     """A chance; never 0% or 100%, which nothing estimated is."""
     return "<1%" if chance < 0.01 else ">99%" if chance > 0.99 else f"{100 * chance:.0f}%"
@@ -117,6 +127,17 @@ def reach(name: str, row: dict[str, Any], task: Task, folds: int) -> list[str]:
     return told
 
 
+def attained(attainable: dict[str, Any] | None) -> list[str]:
+    """What the ceiling says of a fusion, where the truth is known."""
+    if attainable is None or "gain" not in attainable:
+        return []
+    best = f"The best possible use of these modalities would gain {signed(attainable['gain'])} over that single one"
+    if attainable["value"] is None:
+        span_of = {"low": attainable["gain_low"], "high": attainable["gain_high"]}
+        return [f"{best} (95% interval {span(span_of, signed)}), which may be nought: no share of it can be told."]
+    return [f"{best}: {share(attainable['value'])} of that was attained (95% interval {share_span(attainable)})."]
+
+
 def fusion_verdict(pair: dict[str, Any], margin: float) -> list[str]:
     """What the comparison of a fusion with its best single modality lets one say."""
     if pair["difference"] is None:
@@ -136,6 +157,7 @@ def fusion_verdict(pair: dict[str, Any], margin: float) -> list[str]:
         told.append(
             f"Of studies like this one, 4 in 5 would find a true difference of {number(pair['detectable'])}; fewer find smaller ones."
         )
+    told += attained(pair.get("attainable"))
     if pair["left_out"]:
         told.append(f"Both are judged on the {plural(pair['samples'], 'sample')} that both have scored; {pair['left_out']:,} are left out.")
     return told

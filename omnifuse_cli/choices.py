@@ -3,12 +3,18 @@
     train.*               configs/train/default.yaml
     method.*              configs/methods/METHOD.yaml
     encoder.MODALITY.*    configs/encoders/ENCODER.yaml
+    fusion.KEY            KEY of the method's own run, and not of the stage-1 runs that it starts from
+    stage1.KEY            KEY of those alone; method.* are then the parameters of `unimodal`
+
+Without such a scope `train.*` and `encoder.*` are meant for both: with --set train.lr=1e-3 a method starts from encoders of its own,
+with --set fusion.train.lr=1e-3 from those that all methods share. Later layers win; within one, a scoped key wins over the bare one.
 
 A method's own flags (`flags` in its YAML) become command-line options of `omnifuse train`; the command knows no method by name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from omnifuse import config
@@ -16,6 +22,8 @@ from omnifuse.preprocess.schema import MODALITIES, ConfigError, nearest
 from omnifuse.workspace import Workspace
 
 FOR_SERIES, FOR_VECTORS, FOR_FEATURES = "lstm", "mlp", "embedding"
+FUSION, STAGE1 = "fusion.", "stage1."
+SECTIONS = ("train", "method", "encoder", "fusion", "stage1")  # of omnifuse.yaml
 
 
 def encoders_of(pairs: tuple[str, ...]) -> dict[str, str]:
@@ -98,6 +106,24 @@ def flag_layer(method: str, given: dict[str, object]) -> dict[str, config.Leaf]:
     return layer
 
 
+def fields_of(method: str, encoders: dict[str, str]) -> dict[str, config.Field]:
+    """Every parameter of a training run, by dotted name."""
+    fields = {f"train.{name}": field for name, field in config.packaged("train", "default")[0].items()}
+    fields |= {f"method.{name}": field for name, field in config.packaged("methods", method)[0].items()}
+    for modality, encoder in encoders.items():
+        fields |= {f"encoder.{modality}.{name}": field for name, field in config.packaged("encoders", encoder)[0].items()}
+    return fields
+
+
+def in_scope(layer: dict[str, config.Leaf], stage_one: bool) -> dict[str, config.Leaf]:
+    """The layer as a stage-1 run reads it, or the method's own run: that scope's keys without their prefix, and none of the other's."""
+    mine, other = (STAGE1, FUSION) if stage_one else (FUSION, STAGE1)
+    bare = {name: leaf for name, leaf in layer.items() if not name.startswith((mine, other))}
+    if stage_one:  # what is said of method.* is meant for the method that starts from these runs
+        bare = {name: leaf for name, leaf in bare.items() if not name.startswith("method.")}
+    return bare | {name.removeprefix(mine): leaf for name, leaf in layer.items() if name.startswith(mine)}
+
+
 def resolve(
     space: Workspace,
     method: str,
@@ -107,22 +133,24 @@ def resolve(
     flags: dict[str, config.Leaf] | None = None,
     seed: int | None = None,
     stage_one: bool = False,
+    tuned: dict[str, config.Leaf] | None = None,
+    unused: Iterable[str] = (),
 ) -> config.Resolved:
-    """Every parameter of a training run. For a stage-1 run, what the layers say of `method.*` is meant for another method and left out.
+    """Every parameter of a training run, of a stage-1 run or of the method's own.
+
+    Args:
+        unused: modalities that this run does not see; what is said of their encoders is meant for other runs.
+        tuned: what `omnifuse tune` found; it wins over the workspace, and gives way to everything that is told here.
 
     Raises:
         ConfigError: with all that is wrong in any layer.
     """
-    fields = {f"train.{name}": field for name, field in config.packaged("train", "default")[0].items()}
-    fields |= {f"method.{name}": field for name, field in config.packaged("methods", method)[0].items()}
-    for modality, encoder in encoders.items():
-        fields |= {f"encoder.{modality}.{name}": field for name, field in config.packaged("encoders", encoder)[0].items()}
-    layers = [space.layers["train"], space.layers["method"], space.layers["encoder"]]
+    layers = [{name: leaf for section in SECTIONS for name, leaf in space.layers.get(section, {}).items()}, tuned or {}]
     layers += [config.read_file(config_file)] if config_file else []
     layers += [config.overrides(sets), flags or {}]
-    if stage_one:
-        layers = [{name: leaf for name, leaf in layer.items() if not name.startswith("method.")} for layer in layers]
-    resolved = config.resolve(fields, layers)
+    aside = tuple(f"encoder.{modality}." for modality in unused)
+    layers = [{name: leaf for name, leaf in in_scope(layer, stage_one).items() if not name.startswith(aside)} for layer in layers]
+    resolved = config.resolve(fields_of(method, encoders), layers)
     told = seed if seed is not None else space.settings.values["seed"]
     resolved.values["seed"] = told
     resolved.origins["seed"] = "--seed" if seed is not None else space.settings.origins["seed"]

@@ -5,8 +5,8 @@ wanted. Unknown keys, wrong types and values out of range are collected and show
 is no interpolation, no alias, no tag, no dotted class path.
 
 A packaged file may hold, beside its parameters: `about` (one sentence), `reads` (of an encoder), `flags` (command-line flags of a
-method; {parameter: null} takes the value that is given), `ranges` ({name: [low, high]}), `choices` ({name: [..]}) and `stage1` (null: the
-method starts from no unimodal runs).
+method; {parameter: null} takes the value that is given), `ranges` ({name: [low, high]}), `choices` ({name: [..]}), `stage1` (null: the
+method starts from no unimodal runs) and `space` (what `omnifuse tune` varies of a method; see spaces.py).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from typing import Any
 
 from omnifuse.preprocess.schema import ConfigError, nearest
 
-META = ("about", "reads", "flags", "ranges", "choices", "stage1")
+META = ("about", "reads", "flags", "ranges", "choices", "stage1", "space")
 MAX_BYTES, MAX_DEPTH = 1_000_000, 16
+DEFAULT = "default"  # the origin of what no layer tells
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,18 @@ def plain(leaf: Leaf) -> Any:
 
 def packaged(folder: str, name: str) -> tuple[dict[str, Field], dict[str, Any]]:
     """Parameters and meta of configs/FOLDER/NAME.yaml. Raises ConfigError with the nearest name where there is none."""
-    home = resources.files("omnifuse.configs") / folder
-    file = home / f"{name}.yaml"
-    known = packaged_names(folder)
-    if name not in known:
-        raise ConfigError(f"no {folder.removesuffix('s')} {name!r}", hint=nearest(name, known))
-    tree = read_yaml(file.read_text(encoding="utf-8"), f"configs/{folder}/{name}.yaml")
+    tree = read_yaml(packaged_text(folder, name), f"configs/{folder}/{name}.yaml")
     told = {key: tree.pop(key) for key in META if key in tree}
     meta = {key: _plain_tree(value) for key, value in told.items()}
     return _fields(tree, meta.get("ranges", {}), told.get("choices", {})), meta
+
+
+def packaged_text(folder: str, name: str) -> str:
+    """configs/FOLDER/NAME.yaml. Raises ConfigError with the nearest name where there is none."""
+    known = packaged_names(folder)
+    if name not in known:
+        raise ConfigError(f"no {folder.removesuffix('s')} {name!r}", hint=nearest(name, known))
+    return (resources.files("omnifuse.configs") / folder / f"{name}.yaml").read_text(encoding="utf-8")
 
 
 def packaged_names(folder: str) -> list[str]:
@@ -202,7 +206,7 @@ def overrides(pairs: tuple[str, ...]) -> dict[str, Leaf]:
     return leaves
 
 
-def resolve(fields: dict[str, Field], layers: list[dict[str, Leaf]], origin: str = "default") -> Resolved:
+def resolve(fields: dict[str, Field], layers: list[dict[str, Leaf]], origin: str = DEFAULT) -> Resolved:
     """Later layers win. Every problem of every layer is collected into one ConfigError."""
     values = {name: field.default for name, field in fields.items()}
     origins = dict.fromkeys(fields, origin)
@@ -275,10 +279,15 @@ def _number(text: str, kind: type) -> int | float:
 
 def read_file(path: Path, name: str | None = None) -> dict[str, Leaf]:
     """The leaves of a user's YAML file. `name` stands in their origins, which are kept in runs and reports, instead of the whole path."""
+    return flatten(read_tree(path, name))
+
+
+def read_tree(path: Path, name: str | None = None) -> dict[str, Any]:
+    """A user's YAML file as it is written. Raises ConfigError where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError("is not UTF-8", where=path) from None
     except OSError as error:
         raise ConfigError(f"cannot be read ({error.strerror})", where=path) from None
-    return flatten(read_yaml(text, name or path.name))
+    return read_yaml(text, name or path.name)

@@ -1,6 +1,7 @@
 """Which runs an evaluation judges, and how often the test folds were looked at.
 
-One configuration speaks for each method, set of modalities and seed: the one with the most finished folds, then the one finished last.
+One configuration speaks for each method, set of modalities and seed: the one with the most finished folds, then the one that tuning
+found best, then the one finished last.
 Others are named, not hidden: choosing among configurations by their test folds is what validation is for.
 """
 
@@ -10,7 +11,7 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
-from omnifuse import console
+from omnifuse import console, tunings
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError, ConfigError
 
@@ -38,16 +39,17 @@ def find(folder: Path, methods: tuple[str, ...] = (), chosen: tuple[Path, ...] =
             groups[key].append(run)
     if not groups:
         raise ArtefactError("holds no finished run", where=folder, hint="omnifuse train makes them")
-    by_model = defaultdict(list)
+    by_model, won = defaultdict(list), tunings.winners(folder)
     for (*model, path), runs in groups.items():
-        by_model[tuple(model)].append((len(runs), max((run.folder / store.MANIFEST).stat().st_mtime_ns for run in runs), str(path), runs))
+        finished = max((run.folder / store.MANIFEST).stat().st_mtime_ns for run in runs)
+        by_model[tuple(model)].append((len(runs), "/".join(path.parts[-2:]) in won, finished, str(path), runs))
     kept = []
     for (method, modalities, seed), candidates in sorted(by_model.items()):
-        *others, best = sorted(candidates, key=lambda candidate: candidate[:3])
-        kept += best[3]
+        *others, best = sorted(candidates, key=lambda candidate: candidate[:4])
+        kept += best[4]
         if others:
             console.note(
-                f"{method} {modalities} seed {seed}: {Path(best[2]).name} speaks for {len(candidates)} configurations (--runs chooses)"
+                f"{method} {modalities} seed {seed}: {Path(best[3]).name} speaks for {len(candidates)} configurations (--runs chooses)"
             )
     return kept
 

@@ -20,6 +20,7 @@ COMMANDS = {
     "preprocess": "Raw files to a cohort: stays, labels, series, folds.",
     "extract": "A cohort to features: what training maps into memory.",
     "train": "Train one method on one task, a run a fold.",
+    "tune": "Search a method's settings on the val part alone, with an equal budget for every method.",
     "eval": "Numbers with intervals from the runs' predictions.",
     "report": "One self-contained HTML page from an evaluation.",
     "export": "Arrays, series or listfiles for other tools.",

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omnifuse import choices, chosen, config
+from omnifuse import choices, chosen, config, tunings
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError, ConfigError, Silent, Task
 from omnifuse.workspace import Workspace
@@ -99,11 +99,21 @@ class Plan:
 
     @property
     def folder(self) -> Path:
-        decides = {name: value for name, value in self.resolved.values.items() if not name.startswith("train.") or name in OUTCOME}
         init = "scratch" if self.starting is None else self.init
         held = [self.features.meta["modalities"][name] for name in self.modalities]
-        key = store.digest([self.cohort.fingerprint, held, decides, self.encoders, self.modalities, init])
-        return self.out / f"{self.method}-{'+'.join(self.modalities)}" / key[:10]
+        decides = [self.cohort.fingerprint, held, _deciding(self.resolved.values), self.encoders, self.modalities, init]
+        if apart := self._apart:
+            decides.append(apart)
+        return self.out / f"{self.method}-{'+'.join(self.modalities)}" / store.digest(decides)[:10]
+
+    @property
+    def _apart(self) -> dict[str, Any]:
+        """What was told otherwise for the stage-1 runs than for this one."""
+        if self.starting is None or self.init == "scratch":
+            return {}
+        mine, told = self.resolved.values, self.starting.origins
+        others = lambda name, value: told[name] != config.DEFAULT if name.startswith("method.") else value != mine[name]
+        return {name: value for name, value in _deciding(self.starting.values).items() if others(name, value)}
 
     def cell(self, fold: int) -> Cell:
         return Cell(self, fold, self.folder / f"fold{fold}")
@@ -133,10 +143,11 @@ class Plan:
 STAGE_ONE = "unimodal"
 RAW = "+raw"  # the features that an encoder is tuned on lie beside the others: omnifuse extract --raw
 # What does not decide the outcome of a training may change without making another run of it.
-OUTCOME = {
-    f"train.{name}"
-    for name in ("optimizer", "lr", "weight_decay", "momentum", "batch_size", "epochs", "patience", "schedule", "clip", "amp")
-}
+INCIDENTAL = {"train.eval_batch_size", "train.log_steps", "train.checkpoint_steps", "train.checkpoint_seconds", "train.tensorboard"}
+
+
+def _deciding(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if name not in INCIDENTAL}
 
 
 def plan(
@@ -157,16 +168,19 @@ def plan(
     tune_encoder: bool = False,
     tune_layers: int | None = None,
     model_dir: Path | None = None,
+    tuned: bool | dict[str, config.Leaf] = False,
 ) -> Plan:
     """Checks everything before anything is trained.
 
     Args:
+        flags: a layer that wins over all others.
+        tuned: True: what `omnifuse tune` found for this method and these modalities; or such a layer.
         tune_encoder: train on what the encoders read, from their published weights.
         tune_layers: only so many of their last layers.
 
     Raises:
         ConfigError: an unknown name, a fold that the cohort lacks, a configuration that cannot be.
-        ArtefactError: no cohort, or no features.
+        ArtefactError: no cohort, no features, or nothing was tuned.
     """
     path, opened = chosen.cohort(space, cohort)
     name = chosen.task(opened, task, space.settings.values["task"])
@@ -183,10 +197,14 @@ def plan(
         if not tune_encoder:
             raise ConfigError("--tune-layers belongs to --tune-encoder")
         sets = (*sets, *(f"encoder.{modality}.tune_layers={tune_layers}" for modality in names))
-    resolved = choices.resolve(space, method, mine, config_file, sets, flags, seed)
+    layer = tunings.require_best(space, opened, name, method, names) if tuned is True else tuned or {}
+    unused = [modality for modality in held if modality not in names]
+    resolved = choices.resolve(space, method, mine, config_file, sets, flags, seed, tuned=layer, unused=unused)
     starting = None
     if config.packaged("methods", method)[1].get("stage1", STAGE_ONE) is not None:
-        starting = choices.resolve(space, STAGE_ONE, mine, config_file, sets, seed=seed, stage_one=True)
+        starting = choices.resolve(space, STAGE_ONE, mine, config_file, sets, flags, seed, stage_one=True, tuned=layer, unused=unused)
+    elif any(text.startswith(choices.STAGE1) for text in sets):
+        raise ConfigError(f"{method} starts from no stage-1 runs: --set {choices.STAGE1}* sets nothing")
     weights = {modality: found for modality in names if (found := _weights(mine[modality], held[modality], model_dir))}
     known = opened.meta["splits"]["folds"]
     return Plan(space, opened, features, Task.from_json(name, opened.meta["tasks"][name]), method, names, mine, _folds(folds, known), init,

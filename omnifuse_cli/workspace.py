@@ -21,7 +21,7 @@ FOLDERS = ("cohorts", "features", "runs", "reports")
 # What omnifuse.yaml may say beside its sections: where the data and the published weights are, and what commands work on by default.
 TOP = {name: config.Field(None) for name in ("ehr", "cxr", "notes", "signals", "manifest", "cohort", "task", "model_dir")}
 TOP["seed"] = config.Field(0, low=0, high=2**31)
-SECTIONS = ("train", "method", "encoder", "preprocess", "extract")
+SECTIONS = ("train", "method", "encoder", "fusion", "stage1", "preprocess", "extract")
 
 TEMPLATE = """# An omnifuse workspace. Commands run anywhere below this folder find it.
 ehr: {ehr}            # the folder with MIMIC-III's or MIMIC-IV's tables; `omnifuse demo --raw raw` writes synthetic ones

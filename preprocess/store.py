@@ -400,7 +400,7 @@ def open(path: Path, kind: str) -> Artefact:
 
 
 def _how_to_make(kind: str) -> str:
-    made_by = {"cohort": "preprocess", "features": "extract", "run": "train", "report": "eval"}
+    made_by = {"cohort": "preprocess", "features": "extract", "run": "train", "report": "eval", "tuning": "tune"}
     return f"omnifuse {made_by[kind]} makes it" if kind in made_by else "make it first"
 
 

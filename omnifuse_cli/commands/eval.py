@@ -6,9 +6,27 @@ from pathlib import Path
 
 import click
 
-from omnifuse import chosen, console, evaluations, options, workspace
+from omnifuse import chosen, console, evaluations, grids, options, truths, workspace
 from omnifuse.preprocess import store
-from omnifuse.preprocess.schema import METRICS
+from omnifuse.preprocess.schema import METRICS, ConfigError
+
+
+def _of_ablate(function):
+    """The options that belong to --ablate."""
+    told = (
+        click.option("--ablate", is_flag=True, help="Train what is missing of a grid of methods, and write its tables and curves."),
+        click.option("--grid", default=None, metavar="NAME[,NAME]",
+                     help=f"Of --ablate: {', '.join(grids.known())}, a YAML file, or all ({', '.join(grids.EVERY)}).  [default: table4]"),
+        click.option("--modalities", default=None, metavar="NAME[,NAME]", help="Of --ablate: only these.  [default: all of the cohort]"),
+        click.option("--fold", "folds", multiple=True, metavar="K", help="Of --ablate: a test fold; may be repeated.  [default: all]"),
+        click.option("--tuned", is_flag=True, help="Of --ablate: every method with what omnifuse tune found for it."),
+        click.option("--jobs", type=click.IntRange(1), default=None, help="Of --ablate: runs at once, one core each.  [default: 1]"),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default=None, help="Of --ablate: where to compute."),
+        click.option("--list-cells", is_flag=True, help="Of --ablate: print a command for each run that is missing, for a job array."),
+    )  # fmt: skip
+    for option in reversed(told):
+        function = option(function)
+    return function
 
 
 @click.command(name="eval")
@@ -25,6 +43,12 @@ from omnifuse.preprocess.schema import METRICS
 @click.option(
     "--min-cell", type=click.IntRange(0), default=0, show_default=True, help="Hide counts from 1 to this minus 1 (11 before sharing)."
 )
+@click.option(
+    "--truth",
+    type=click.Path(path_type=Path),
+    help="The truth of a synthetic clinic, for ceilings.  [default: RAW-truth beside the raw files]",
+)
+@_of_ablate
 @options.out
 @options.common
 def command(
@@ -35,23 +59,38 @@ def command(
     resamples: int,
     margin: float,
     min_cell: int,
+    truth: Path | None,
     out: Path | None,
     as_json: bool,
     dry_run: bool,
     seed: int | None,
     sets: tuple[str, ...],
+    **ablating,
 ) -> None:
     """Judge every finished run of a task on its test folds: AUROC, AUPRC, Brier, log loss and ECE with patient-bootstrap intervals.
 
     The best single modality stands beside every fusion, with the corrected t-test. Writes metrics.json, metrics.csv,
-    comparisons.csv, figures and report.html.
+    comparisons.csv, figures and report.html. On a synthetic clinic whose truth is there, every figure stands beside its ceiling, and
+    every fusion beside the share of the attainable gain.
+
+    With --ablate a grid of methods and switches is trained first, as far as its runs are missing, and its tables are written instead.
 
     \b
     Example:
       omnifuse eval --task mortality
       omnifuse eval --task mortality --method concat --json
+      omnifuse eval --ablate
+      omnifuse eval --ablate --grid table2,fig5 --modalities ehr,cxr,rep --jobs 4
     """
-    made = judge(task, cohort, methods, paths, resamples, margin, min_cell, out, seed, dry_run)
+    if ablating["ablate"]:
+        for flag, given in (("--method", methods), ("--runs", paths), ("--out", out), ("--min-cell", min_cell)):
+            if given:
+                raise ConfigError(f"{flag} does not go with --ablate", hint="a grid says itself which runs it judges")
+        _ablate(cohort, task, truth, resamples, margin, seed, sets, dry_run, as_json, ablating)
+        return
+    if stray := [f"--{name.replace('_', '-').replace('folds', 'fold')}" for name, given in ablating.items() if given]:
+        raise ConfigError(f"{', '.join(stray)} belongs to --ablate")
+    made = judge(task, cohort, methods, paths, resamples, margin, min_cell, out, seed, dry_run, truth)
     if made is None:
         return
     target, results, compared = made
@@ -61,7 +100,17 @@ def command(
     console.finish(as_json, {"report": str(target), "results": results, "comparisons": compared})
 
 
-def judge(task, cohort, methods, paths, resamples, margin, min_cell, out, seed, dry_run):
+def _ablate(cohort, task, truth, resamples, margin, seed, sets, dry_run, as_json, asked) -> None:
+    from omnifuse import ablation_reports
+
+    ablation_reports.run(
+        workspace.find(), grids.names(asked["grid"] or "table4"), cohort=cohort, task=task, modalities=asked["modalities"],
+        folds=asked["folds"] or ("all",), tuned=asked["tuned"], jobs=asked["jobs"] or 1, device=asked["device"] or "auto", truth=truth,
+        resamples=resamples, margin=margin, seed=seed, sets=sets, dry_run=dry_run, list_cells=asked["list_cells"], as_json=as_json,
+    )  # fmt: skip
+
+
+def judge(task, cohort, methods, paths, resamples, margin, min_cell, out, seed, dry_run, truth=None):
     """Finds the runs, evaluates them and writes the report; None after a dry run."""
     from omnifuse.eval.report import build_report
 
@@ -83,6 +132,7 @@ def judge(task, cohort, methods, paths, resamples, margin, min_cell, out, seed, 
         resamples=resamples,
         margin=margin,
         min_cell=min_cell,
+        ceilings=truths.read(space, path, opened, name, truth),
         seed=seed if seed is not None else space.settings.values["seed"],
         commands=_commands(path, name, runs),
         progress=console.progress,
@@ -103,20 +153,25 @@ def _commands(cohort: Path, task: str, runs) -> list[str]:
 def _show(results: dict, compared: dict) -> None:
     from omnifuse.eval.leaks import MARK, mark
 
-    rows = []
+    rows, ceiling = [], "ceilings" in results
     for model in results["models"]:
         mean = model["mean"][0]
         figures = [_interval(mean["metrics"].get(name)) for name in METRICS]
+        figures[1:1] = [_interval(model["ceiling"]), _attained(model["attainable"])] if ceiling else ()
         inputs = mark(model["modalities"], model["leak"])
         rows.append([model["method"], inputs, *figures, mean["samples"], mean["positives"], len(model["folds"])])
-    header = ["method", "modalities", *(name.upper().replace("_", " ") for name in METRICS), "samples", "positive", "folds"]
+    names = [name.upper().replace("_", " ") for name in METRICS]
+    names[1:1] = ("CEILING", "ATTAINED") if ceiling else ()
     told = results["models"][0]["mean"][0]
     console.say(f"{told['label']}, mean over the test folds, 95% interval over patients; prevalence {console.number(told['prevalence'])}")
-    console.table(rows, header, indent="")
+    console.table(rows, ["method", "modalities", *names, "samples", "positive", "folds"], indent="")
     for modality, reason in results["leaks"].items():
         console.say(f"{MARK} {modality}: {reason}")
     for pair in compared["pairs"]:
         console.say(f"\n{pair['a']} against {pair['b']} ({pair['question']}): {_verdict(pair)}")
+    for model in results["models"] if ceiling else ():
+        if model["ceiling"].get("exceeded"):
+            console.note(f"{model['name']} exceeds its ceiling by {model['ceiling']['difference']:.3f}: look for a leak")
 
 
 def _interval(entry: dict | None) -> str:
@@ -126,6 +181,12 @@ def _interval(entry: dict | None) -> str:
     if entry.get("low") is not None:
         text += f" [{console.number(entry['low'])}, {console.number(entry['high'])}]"
     return text + (f" {entry['k']} of {entry['n']}" if entry.get("k") is not None else "")
+
+
+def _attained(entry: dict) -> str:
+    if entry["value"] is None:
+        return f"- (of {entry['gain']:+.3f}, which may be nought)" if "gain" in entry else "-"
+    return f"{100 * entry['value']:.0f}% [{100 * entry['low']:.0f}, {100 * entry['high']:.0f}] of {entry['gain']:+.3f}"
 
 
 def _verdict(pair: dict) -> str:

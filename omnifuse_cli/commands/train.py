@@ -47,6 +47,7 @@ def _effect(owners: dict) -> str:
 @click.option("--fold", "folds", multiple=True, default=("all",), metavar="K", help="A test fold, or all; may be repeated.  [default: all]")
 @click.option("--init", type=click.Choice(["stage1", "scratch"]), default="stage1", show_default=True,
               help="Start encoders from the unimodal runs of the fold (trained first where missing), or from nothing.")  # fmt: skip
+@click.option("--tuned", is_flag=True, help="With the settings that omnifuse tune found for this method and these modalities.")
 @click.option("--tune-encoder", is_flag=True, help="With --method unimodal: tune the encoder itself, on the features of extract --raw.")
 @click.option("--tune-layers", type=click.IntRange(-1), default=None, metavar="N",
               help="With --tune-encoder: its last N layers alone; 0 none, -1 all.")  # fmt: skip
@@ -64,6 +65,7 @@ def command(
     encoders,
     folds,
     init,
+    tuned,
     tune_encoder,
     tune_layers,
     model_dir,
@@ -87,6 +89,8 @@ def command(
     Example:
       omnifuse train --task mortality
       omnifuse train --task mortality --method unimodal --modality ehr --fold 0 --set train.lr=1e-3
+      omnifuse train --task mortality --method concat --set fusion.train.lr=1e-3      stage 1 as it was
+      omnifuse train --task mortality --method concat --tuned
       omnifuse train --task radiology --method unimodal --modality cxr --tune-encoder
       omnifuse train --task mortality --method unimodal --modality rep --tune-encoder --tune-layers 2
     """
@@ -106,6 +110,7 @@ def command(
         flags=choices.flag_layer(method, given),
         seed=seed,
         out=out,
+        tuned=tuned,
         tune_encoder=tune_encoder,
         tune_layers=tune_layers,
         model_dir=options.model_folder(space, model_dir),

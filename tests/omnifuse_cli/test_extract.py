@@ -160,7 +160,7 @@ def test_moved_films_are_found_by_root(here, capsys):
         code, _, err = extract(capsys, *asked)
         assert code == 3 and err.count("\n") == 1 and "--root film=DIR" in err
         code, made, err = extract(capsys, *asked, "--root", f"film={here / 'moved'}")
-        assert code == 0 and made["film"]["dim"] == [16, 32, 64]
+        assert code == 0 and made["film"]["dim"] == [64, 64, 64]
     finally:
         (here / "moved").rename(here / "raw")
 
