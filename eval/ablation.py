@@ -20,8 +20,7 @@ from omnifuse.eval import bootstrap, comparisons, tables
 from omnifuse.eval.ceilings import Ceilings
 from omnifuse.eval.comparisons import Pair
 from omnifuse.eval.draws import compute_draws, headline_row
-from omnifuse.eval.evaluation import Evaluation, evaluate
-from omnifuse.eval.evaluation import _resampler as make_resampler
+from omnifuse.eval.evaluation import Evaluation, evaluate, make_resampler
 from omnifuse.eval.pairing import best_single
 from omnifuse.preprocess.schema import InputError, Silent, Task
 

@@ -27,14 +27,14 @@ def draw_curves(results: Mapping[str, Any]) -> bytes | None:
 
     across = min(len(panels), 2)
     down = -(-len(panels) // across)
-    with rc_context(figures._STYLE):
+    with rc_context(figures.STYLE):
         figure = Figure(figsize=(4.2 * across, 2.9 * down), layout="constrained")
         places = figure.subplots(down, across, squeeze=False).flat
         for axes, ((column, drop), rows) in zip(places, panels.items()):
             _paint_panel(axes, f"{column}, {drop} missing", rows, names, best_of(whole, column))
         for axes in list(places)[: down * across - len(panels)]:
             axes.axis("off")
-        figures._key(figure.axes[0], [row_name(name, results["rows"].get(name, name)) for name in names], loc="lower left")
+        figures.key(figure.axes[0], [row_name(name, results["rows"].get(name, name)) for name in names], loc="lower left")
         raster = io.BytesIO()
         figure.savefig(raster, format="png", dpi=150, metadata={"Software": None})
     return raster.getvalue()

@@ -146,26 +146,36 @@ def _plain(value: float | None, form: str) -> str:
 
 
 def _questions(results: Mapping[str, Any]) -> Iterator[str]:
+    """A table a condition: a row a question, a column a set of modalities."""
     shown = [answer for answer in results["questions"] if answer["rate"] in (0.0, 0.5)]
     if not shown:
         return
-    yield "Differences on shared samples; corrected t-test over folds, Holm over all questions under one condition; verdict of the Bayesian"
-    yield f"correlated t-test with a margin of {results['margin']:g}. `*`: p < .05 by the plain paired t-test, as papers print it."
-    yield from ("", "| question | modalities | missing | difference | p | Holm | verdict |", "|---|---|---|---|---|---|---|")
-    for answer in shown:
-        asked = f"{plain(answer['a'])} against {plain(answer['b'])}" if answer["question"] == AGAINST else plain(answer["question"])
-        missing = f"{plain(answer['drop'])} {answer['rate']:.0%}" if answer["drop"] else "as it is"
-        yield f"| {asked} | {answer['column']} | {missing} | {_difference(answer)} |"
+    yield "Differences on shared samples: the corrected t-test over folds with its interval, p and p after Holm over all questions under"
+    yield f"one condition; the verdict of the Bayesian correlated t-test with a margin of {results['margin']:g}. `*`: p < .05 by the plain"
+    yield "paired t-test, as papers print it."
     yield ""
+    for drop, rate in dict.fromkeys((answer["drop"], answer["rate"]) for answer in shown):
+        here = {(_asked(answer), answer["column"]): answer for answer in shown if (answer["drop"], answer["rate"]) == (drop, rate)}
+        columns = list(dict.fromkeys(column for _, column in here))
+        missing = f"{plain(drop)} missing in {rate:.0%}" if drop else "as it is"
+        yield f"| {missing} | {' | '.join(columns)} |"
+        yield f"|---|{'---|' * len(columns)}"
+        for asked in dict.fromkeys(asked for asked, _ in here):
+            yield f"| {asked} | {' | '.join(_difference(here.get((asked, column))) for column in columns)} |"
+        yield ""
 
 
-def _difference(answer: Mapping[str, Any]) -> str:
-    if answer.get("difference") is None:
-        return f"- | - | - | {plain(answer.get('reason') or '-')}"
+def _asked(answer: Mapping[str, Any]) -> str:
+    return f"{plain(answer['a'])} - best single" if answer["question"] == AGAINST else plain(answer["question"])
+
+
+def _difference(answer: Mapping[str, Any] | None) -> str:
+    if answer is None or answer.get("difference") is None:
+        return plain(answer.get("reason") or "-") if answer else "-"
     star = "\\*" if answer.get("paper_star") else ""
     interval = "" if answer.get("low") is None else f" [{wording.signed(answer['low'])}, {wording.signed(answer['high'])}]"
-    ps = [wording.p_value(answer.get(key)) if answer.get(key) is not None else "-" for key in ("p", "p_holm")]
-    return f"{wording.signed(answer['difference'])}{interval}{star} | {ps[0]} | {ps[1]} | {answer['verdict']}"
+    told = [f"{name} {wording.p_value(answer[key])}" for key, name in (("p", "p"), ("p_holm", "Holm")) if answer.get(key) is not None]
+    return f"{wording.signed(answer['difference'])}{interval}{star}, {answer['verdict']}" + (f" ({', '.join(told)})" if told else "")
 
 
 def _curves(results: Mapping[str, Any], figure: str | None) -> Iterator[str]:

@@ -78,7 +78,7 @@ def evaluate(
     tests = tables.arrange(predictions, task, "test", every_head)
     if not tests:
         raise InputError("the predictions hold no sample of the part test", hint="train with --fold all, or give runs that have test folds")
-    patients, resampler = _resampler(tests, resamples, seed)
+    patients, resampler = make_resampler(tests, resamples, seed)
     validation = tables.arrange(predictions, task, "val", every_head)
     draws, entries = {}, []
     with progress("evaluate", len(tests), "model") as bar:
@@ -107,7 +107,8 @@ def _leaks(tests: tables.Tests, task: Task) -> dict[str, str]:
     return {plain(name): plain(reason) for name, reason in leaks.reasons(task).items() if name in seen.split("+")}
 
 
-def _resampler(tests: tables.Tests, resamples: int, seed: int):
+def make_resampler(tests: tables.Tests, resamples: int, seed: int) -> tuple[np.ndarray, bootstrap.PatientBootstrap]:
+    """The patients of all test sets, sorted, and their draws."""
     every = [test for sets in tests.values() for test in sets]
     patients = np.unique(np.concatenate([test.patient for test in every]))
     who = np.concatenate([np.searchsorted(patients, test.patient) for test in every])

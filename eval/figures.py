@@ -27,7 +27,7 @@ PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9")
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (3, 1)), (0, (8, 2)))
 # What the page's theme replaces; the style sheet defines these.
 _VARIABLES = {INK: "--ink", SOFT: "--soft", LINE: "--line", PAPER: "--card", BAND: "--band"} | {c: f"--c{i}" for i, c in enumerate(PALETTE)}
-_STYLE = {
+STYLE = {
     "svg.fonttype": "none", "text.parse_math": False, "font.family": "sans-serif", "font.sans-serif": ["DejaVu Sans"], "font.size": 8.5,
     "text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": SOFT, "xtick.color": SOFT, "ytick.color": SOFT, "axes.linewidth": 0.8,
     "axes.facecolor": PAPER, "figure.facecolor": PAPER, "grid.color": LINE, "grid.linewidth": 0.7, "xtick.labelcolor": INK,
@@ -54,7 +54,7 @@ class Captioned:
 
 
 def _draw(name: str, label: str, size: tuple[float, float], paint: Callable[[Axes], None]) -> Drawing:
-    style = {**_STYLE, "svg.hashsalt": name}
+    style = {**STYLE, "svg.hashsalt": name}
     with rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure.subplots())
@@ -78,7 +78,7 @@ def _inline(svg: str, label: str) -> str:
     return svg.strip()
 
 
-def _key(axes: Axes, names: Sequence[str], **where: Any) -> None:
+def key(axes: Axes, names: Sequence[str], **where: Any) -> None:
     """A legend of the palette's lines. Names that begin with _ would be left out by matplotlib, hence the blank."""
     lines = [axes.plot([], [], color=PALETTE[i], linestyle=DASHES[i], linewidth=1.8)[0] for i in range(len(names))]
     axes.legend(lines, [f" {_short(name, 44)}" for name in names], handlelength=2.6, fontsize=7.5, **where)
@@ -104,7 +104,7 @@ def draw_roc(curves: Mapping[str, Curve]) -> Drawing:
         _unit_axes(axes, "False positives / all without the outcome", "True positives / all with it")
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.8, linestyle=":")
         _lines(axes, curves, "default", zero=(0.0, 0.0))
-        _key(axes, list(curves), loc="lower right")
+        key(axes, list(curves), loc="lower right")
 
     return _draw("roc", "ROC curves", (3.5, 3.4), paint)
 
@@ -117,7 +117,7 @@ def draw_precision_recall(curves: Mapping[str, Curve], prevalence: float | None)
         if prevalence is not None:
             axes.axhline(prevalence, color=SOFT, linewidth=0.8, linestyle=":")
         _lines(axes, curves, "steps-pre")
-        _key(axes, list(curves), loc="upper right")
+        key(axes, list(curves), loc="upper right")
 
     return _draw("precision_recall", "Precision-recall curves", (3.5, 3.4), paint)
 
@@ -148,7 +148,7 @@ def draw_reliability(points: Mapping[str, Reliability]) -> Drawing:
         ticks = np.linspace(0, 1, 6) if end > 0.55 else MaxNLocator(5).tick_values(0, end)
         axes.set(xticks=ticks, yticks=ticks)
         axes.set(xlim=(-0.01 * end, end), ylim=(-0.01 * end, end))
-        _key(axes, list(points), loc="upper left")
+        key(axes, list(points), loc="upper left")
 
     return _draw("reliability", "Reliability curves", (3.5, 3.4), paint)
 
@@ -206,6 +206,6 @@ def draw_training(name: str, label: str, lines: Mapping[str, Sequence[tuple[Sequ
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}"))
         axes.grid(True)
-        _key(axes, list(lines), loc="best")
+        key(axes, list(lines), loc="best")
 
     return _draw(name, label, (3.9, 2.7), paint)

@@ -102,7 +102,12 @@ def test_the_page_holds_every_cell_question_and_point_of_the_curves(judged):
         assert f"| ({row}) {title} | {cell['auroc']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}] |" in page
     best = _cell(results, SINGLE, "ehr")
     assert f"| *best single modality* | ehr {best['auroc']:.3f} " in page and "1,234 | 2.5" in page
-    assert "| f - a | ehr+cxr | as it is | " in page and "| f - a | ehr+cxr | random 50% | " in page and "random 30%" not in page
+    asked = re.findall(r"^\| f - a \| ([^|]*) \|$", page, re.M)
+    answers = [answer for answer in results["questions"] if answer["question"] == "f - a" and answer["rate"] in (0.0, 0.5)]
+    assert len(asked) == len(answers) == 2  # as it is, and at 50%: the points between stand in the curves
+    for text, answer in zip(asked, answers):
+        assert f"{answer['difference']:+.3f}".replace("-", "\u2212") in text and f", {answer['verdict']} (p " in text
+    assert "| a - best single | " in page
     points = " | ".join(f"{_cell(results, 'f', rate=rate)['auroc']:.3f}" for rate in (0.0, 0.3, 0.5))
     assert f"| (f) OmniFuse | {points} |" in page and "](curves.png)" in page
     widths = {table: {line.count("|") for line in table.splitlines()} for table in re.findall(r"(?:^\|.*\n)+", page, re.M)}
