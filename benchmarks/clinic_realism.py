@@ -1,10 +1,9 @@
-"""How near the synthetic clinic is to the MIMIC-IV demo: quantiles, spread, memory, gaps and missing rates per variable.
+"""How near the synthetic clinic is to real data: what is measured of both, and how well a classifier tells them apart.
 
-    python benchmarks/clinic_realism.py --raw RAW --demo $OMNIFUSE_TEST_DATA/mimic4demo [--apart]
+    python benchmarks/clinic_realism.py --raw RAW --lung RAW_LUNG --data $OMNIFUSE_TEST_DATA [--only films ct ...]
 
-prints the table of docs/clinic.md. The demo holds 140 stays whose text values are reconstructed, so its own figures are rough.
-`--apart` adds the AUROC of a classifier that tells stays of the two apart by their counts, means and spreads: 0.5 would be no
-difference, and it is far from that.
+prints the tables of docs/clinic.md. RAW is from `omnifuse demo --raw`, RAW_LUNG from `omnifuse demo --setting subtyping --raw`. An AUROC of
+0.5 would be no difference; it is far from that. Where there is no real data, what is printed are ranges that are stated, and it says so.
 """
 
 from __future__ import annotations
@@ -12,143 +11,42 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import numpy as np
-import polars as pl
-
-HOURS = 48
-VARIABLES = {
-    "Heart rate": (220045,),
-    "Respiratory rate": (220210,),
-    "SpO2": (220277,),
-    "Mean BP": (220052, 220181),
-    "Systolic BP": (220050, 220179),
-    "Diastolic BP": (220051, 220180),
-    "Temperature, F": (223761,),
-    "Glucose": (220621, 225664),
-    "pH, arterial": (223830,),
-    "FiO2": (223835,),
-    "GCS eye": (220739,),
-    "GCS motor": (223901,),
-    "Capillary refill": (223951,),
-    "Weight": (226512, 224639),
-    "Height": (226730,),
-}
+PARTS = ("tables", "films", "signals", "texts", "volumes")
 
 
-def read_chart(folder: Path) -> tuple[pl.DataFrame, int]:
-    """Rows of the variables in the first hours of stays of that length (stay_id, variable, hours, value), and how many stays."""
-    stays = pl.read_csv(folder / "icu/icustays.csv.gz", schema_overrides={"intime": pl.String, "outtime": pl.String})
-    long = stays.filter(pl.col("los") * 24 >= HOURS).select("stay_id", pl.col("intime").str.to_datetime())
-    known = pl.DataFrame([(name, item) for name, ids in VARIABLES.items() for item in ids], schema=["variable", "itemid"], orient="row")
-    rows = (
-        pl.scan_csv(folder / "icu/chartevents.csv.gz", infer_schema_length=0)
-        .select(pl.col("stay_id", "itemid").cast(pl.Int64), pl.col("charttime").str.to_datetime(), pl.col("valuenum").cast(pl.Float64))
-        .join(known.lazy(), on="itemid")
-        .join(long.lazy(), on="stay_id")
-        .with_columns(hours=(pl.col("charttime") - pl.col("intime")).dt.total_minutes() / 60)
-        .filter(pl.col("hours").is_between(0, HOURS, closed="left"))
-        .select("stay_id", "variable", "hours", value="valuenum")
-        .sort("stay_id", "variable", "hours")
-        .collect()
-    )
-    return rows, len(long)
+def report(part: str, raw: Path, lung: Path, data: Path) -> list[str]:
+    """The lines of one part; each is imported when it is asked for."""
+    if part == "tables":
+        from clinic_realism_tables import report as tables
 
+        return tables(raw, data)
+    if part == "films":
+        from clinic_realism_films import report as films
 
-def describe(chart: pl.DataFrame, stays: int, variable: str) -> dict[str, float]:
-    """One column of the table. Values outside the 1 and 99% quantiles are left out of spread and memory, so that slips do not rule."""
-    rows = chart.filter(pl.col("variable") == variable)
-    gaps = rows.select(gap=pl.col("hours").diff().over("stay_id"))["gap"].drop_nulls()
-    found = {"missing": 1 - rows["stay_id"].n_unique() / stays, "a day": len(rows) / max(1, rows["stay_id"].n_unique()) / HOURS * 24}
-    found["gap"] = gaps.median() if len(gaps) else None
-    values = rows.drop_nulls("value")
-    if len(values) == 0:
-        return found
-    low, high = values["value"].quantile(0.01), values["value"].quantile(0.99)
-    values = values.filter(pl.col("value").is_between(low, high))
-    found |= {f"q{int(100 * q)}": values["value"].quantile(q) for q in (0.05, 0.25, 0.5, 0.75, 0.95)}
-    hourly = values.group_by("stay_id", pl.col("hours").floor().alias("hour")).agg(pl.col("value").last()).sort("stay_id", "hour")
-    centred = hourly.with_columns(pl.col("value") - pl.col("value").mean().over("stay_id"))
-    found["sd between"] = values.group_by("stay_id").agg(pl.col("value").mean())["value"].std()
-    found["sd within"] = centred["value"].std()
-    for lag in (1, 4):
-        later = centred.with_columns(pl.col("hour") + lag)
-        pairs = centred.join(later, on=["stay_id", "hour"], suffix="_before")
-        found[f"r{lag}h"] = pairs.select(pl.corr("value", "value_before")).item() if len(pairs) >= 100 else None
-    return found
+        return films(raw, data)
+    if part == "signals":
+        from clinic_realism_signals import report as signals
 
+        return signals(raw)
+    if part == "texts":
+        from clinic_realism_texts import report as texts
 
-COLUMNS = {
-    "missing": "stays without",
-    "a day": "a day",
-    "gap": "gap h",
-    "q5": "5%",
-    "q25": "25%",
-    "q50": "50%",
-    "q75": "75%",
-    "q95": "95%",
-    "sd between": "sd between",
-    "sd within": "sd within",
-    "r1h": "r 1 h",
-    "r4h": "r 4 h",
-}
+        return texts(raw, lung)
+    from clinic_realism_volumes import report as volumes
 
-
-def cell(name: str, value: float | None) -> str:
-    if value is None:
-        return ""
-    return (
-        f"{100 * value:.0f}%"
-        if name == "missing"
-        else f"{value:.2f}"
-        if name.startswith(("r", "gap")) or abs(value) < 10
-        else f"{value:.1f}"
-    )
-
-
-def print_table(demo: tuple[pl.DataFrame, int], clinic: tuple[pl.DataFrame, int]) -> None:
-    print("| variable | | " + " | ".join(COLUMNS.values()) + " |")
-    print("|---" * (len(COLUMNS) + 2) + "|")
-    for variable in VARIABLES:
-        for label, (chart, stays) in (("demo", demo), ("clinic", clinic)):
-            found = describe(chart, stays, variable)
-            print(f"| {variable if label == 'demo' else ''} | {label} | " + " | ".join(cell(c, found.get(c)) for c in COLUMNS) + " |")
-
-
-def stay_features(chart: pl.DataFrame) -> pl.DataFrame:
-    long = chart.group_by("stay_id", "variable").agg(
-        n=pl.len().cast(pl.Float64), mean=pl.col("value").mean(), sd=pl.col("value").std(), last=pl.col("value").last()
-    )
-    return long.pivot(on="variable", index="stay_id").sort("stay_id")
-
-
-def told_apart(demo: pl.DataFrame, clinic: pl.DataFrame) -> float:
-    """Cross-validated AUROC of a random forest that tell the demo's stays from as many of the clinic."""
-    from sklearn.ensemble import RandomForestClassifier
-    from sklearn.impute import SimpleImputer
-    from sklearn.metrics import roc_auc_score
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-    from sklearn.pipeline import make_pipeline
-
-    real, made = stay_features(demo), stay_features(clinic)
-    made = made.head(len(real)).select(real.columns)
-    x = np.vstack([real.drop("stay_id").to_numpy(), made.drop("stay_id").to_numpy()]).astype(float)
-    y = np.repeat([1, 0], [len(real), len(made)])
-    model = make_pipeline(SimpleImputer(strategy="median", add_indicator=True), RandomForestClassifier(300, random_state=0))
-    folds = StratifiedKFold(5, shuffle=True, random_state=0)
-    return float(roc_auc_score(y, cross_val_predict(model, x, y, cv=folds, method="predict_proba")[:, 1]))
+    return volumes(lung, data)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--raw", type=Path, required=True, help="raw tables of a clinic")
-    parser.add_argument("--demo", type=Path, required=True, help="the MIMIC-IV demo")
-    parser.add_argument("--apart", action="store_true", help="also how well a classifier tells them apart")
+    parser.add_argument("--raw", type=Path, required=True, help="raw files of a clinic")
+    parser.add_argument("--lung", type=Path, required=True, help="raw files of its subtyping setting")
+    parser.add_argument("--data", type=Path, required=True, help="the real data: mimic4demo, cxr_hannover, ct_lidc0314, petct_sts001")
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     options = parser.parse_args()
-    demo, clinic = read_chart(options.demo), read_chart(options.raw)
-    print(f"Stays of {HOURS} hours or more, their first {HOURS} hours: demo {demo[1]}, clinic {clinic[1]}.\n")
-    print_table(demo, clinic)
-    if options.apart:
-        print(f"\nA classifier tells stays of the two apart with AUROC {told_apart(demo[0], clinic[0]):.2f}.")
+    for part in options.only:
+        print(f"\n### {part.capitalize()}\n")
+        print("\n".join(report(part, options.raw, options.lung, options.data)))
 
 
 if __name__ == "__main__":

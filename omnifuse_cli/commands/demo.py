@@ -34,7 +34,8 @@ SUBTYPING = (
 ENCODERS = {"cxr": "film_conv", "rep": "small_bert", "sig": "resnet1d", "ct": "film_conv", "pet": "film_conv"}
 SETTINGS = {"cxr": "raw/cxr", "notes": "raw/note", "signals": "raw/ecg"}
 SETTINGS |= {f"extract.{modality}.encoder": encoder for modality, encoder in ENCODERS.items()}
-SETTINGS |= {"train.epochs": "12", "train.patience": "4"}  # a first look
+# A first look; small encoders that learn from a few hundred samples need many small steps.
+SETTINGS |= {"train.lr": "0.001", "train.batch_size": "32", "train.epochs": "12", "train.patience": "6"}
 
 
 @click.command(name="demo")
