@@ -11,6 +11,8 @@ method starts from no unimodal runs) and `space` (what `omnifuse tune` varies of
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from dataclasses import dataclass
 from importlib import resources
@@ -115,6 +117,12 @@ def plain(leaf: Leaf) -> Any:
 
 def packaged(folder: str, name: str) -> tuple[dict[str, Field], dict[str, Any]]:
     """Parameters and meta of configs/FOLDER/NAME.yaml. Raises ConfigError with the nearest name where there is none."""
+    fields, meta = _packaged(folder, name)
+    return dict(fields), copy.deepcopy(meta)
+
+
+@functools.cache  # a grid asks for each of them hundreds of times
+def _packaged(folder: str, name: str) -> tuple[dict[str, Field], dict[str, Any]]:
     tree = read_yaml(packaged_text(folder, name), f"configs/{folder}/{name}.yaml")
     told = {key: tree.pop(key) for key in META if key in tree}
     meta = {key: _plain_tree(value) for key, value in told.items()}
