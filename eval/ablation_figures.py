@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from omnifuse.eval import figures
 from omnifuse.eval.ablation import SINGLE
@@ -28,13 +29,15 @@ def draw_curves(results: Mapping[str, Any]) -> bytes | None:
     across = min(len(panels), 2)
     down = -(-len(panels) // across)
     with rc_context(figures.STYLE):
-        figure = Figure(figsize=(4.2 * across, 2.9 * down), layout="constrained")
+        figure = Figure(figsize=(4.2 * across, 2.9 * down + 0.2 * len(names)), layout="constrained")
         places = figure.subplots(down, across, squeeze=False).flat
         for axes, ((column, drop), rows) in zip(places, panels.items()):
             _paint_panel(axes, f"{column}, {drop} missing", rows, names, best_of(whole, column))
         for axes in list(places)[: down * across - len(panels)]:
             axes.axis("off")
-        figures.key(figure.axes[0], [row_name(name, results["rows"].get(name, name)) for name in names], loc="lower left")
+        lines = [Line2D([], [], color=_colour(place), linestyle=_dash(place), linewidth=1.8) for place in range(len(names))]
+        titles = [row_name(name, results["rows"].get(name, name)) for name in names]
+        figure.legend(lines, titles, loc="outside lower center", ncols=2 if len(names) > 3 else 1, handlelength=2.8)
         raster = io.BytesIO()
         figure.savefig(raster, format="png", dpi=150, metadata={"Software": None})
     return raster.getvalue()
@@ -44,15 +47,23 @@ def _paint_panel(axes: Axes, title: str, rows: Mapping[str, Any], names: list[st
     if single is not None:
         axes.axhline(single["auroc"], color=figures.SOFT, linewidth=0.9, linestyle=":")
     for name, points in rows.items():
-        place = names.index(name) % len(figures.PALETTE)
+        place = names.index(name)
         rates = sorted(rate for rate, cell in points.items() if cell["auroc"] is not None)
         value, low, high = (np.array([points[rate][key] if points[rate][key] is not None else np.nan for rate in rates], dtype=float)
                             for key in ("auroc", "low", "high"))  # fmt: skip
-        axes.fill_between(rates, low, high, color=figures.PALETTE[place], alpha=0.12, linewidth=0)
-        axes.plot(rates, value, color=figures.PALETTE[place], linestyle=figures.DASHES[place], linewidth=1.6, marker="o", markersize=2.5)
+        axes.fill_between(rates, low, high, color=_colour(place), alpha=0.12, linewidth=0)
+        axes.plot(rates, value, color=_colour(place), linestyle=_dash(place), linewidth=1.6, marker="o", markersize=2.5)
     axes.set(xlabel="Share of test samples that lost one", ylabel="AUROC", title=title)
     axes.title.set_fontsize(8.5)
     axes.grid(True)
+
+
+def _colour(place: int) -> str:
+    return figures.PALETTE[place % len(figures.PALETTE)]
+
+
+def _dash(place: int):
+    return figures.DASHES[place % len(figures.DASHES)]
 
 
 def draw_table(results: Mapping[str, Any]) -> Drawing | None:
