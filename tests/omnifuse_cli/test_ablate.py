@@ -25,26 +25,30 @@ masks: 2
 """
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("ablate") / "study"
+ASK = ["eval", "--ablate", "--grid", "mine.yaml", "--fold", "0", "--fold", "1", "--resamples", "100", *QUICK]
+
+
+def _ablate(folder, *further):
+    """A workspace in which the grid was asked for."""
     with pytest.MonkeyPatch.context() as patch:
         main(["init", str(folder)])
         patch.chdir(folder)
         cohorts.make(folder / "cohorts" / "small", patients=300, modalities=("ehr", "cxr", "rep"), dim=6)
         main(["extract"])
         (folder / "mine.yaml").write_text(MINE)
-        main(["eval", "--ablate", "--grid", "mine.yaml", "--fold", "0", "--fold", "1", "--resamples", "100", *QUICK])
+        main([*ASK, *further])
     return folder
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return _ablate(tmp_path_factory.mktemp("ablate") / "study")
 
 
 @pytest.fixture
 def inside(study, monkeypatch):
     monkeypatch.chdir(study)
     return study
-
-
-ASK = ["eval", "--ablate", "--grid", "mine.yaml", "--fold", "0", "--fold", "1", "--resamples", "100", *QUICK]
 
 
 def test_the_tables_are_there_and_whole(inside):
@@ -98,16 +102,8 @@ def test_a_run_that_is_missing_alone_is_trained_again(inside, capsys):
     assert [cell["auroc"] for cell in after["cells"]] == [cell["auroc"] for cell in before["cells"]]
 
 
-def test_two_jobs_say_the_same_as_one(inside, capsys, tmp_path_factory):
-    other = tmp_path_factory.mktemp("jobs") / "study"
-    with pytest.MonkeyPatch.context() as patch:
-        main(["init", str(other)])
-        patch.chdir(other)
-        cohorts.make(other / "cohorts" / "small", patients=300, modalities=("ehr", "cxr", "rep"), dim=6)
-        main(["extract"])
-        (other / "mine.yaml").write_text(MINE)
-        code, _, err = run(capsys, *ASK, "--jobs", "2")
-    assert code == 0, err
+def test_two_jobs_say_the_same_as_one(inside, tmp_path_factory):
+    other = _ablate(tmp_path_factory.mktemp("jobs") / "study", "--jobs", "2")
     mine, theirs = (json.loads((place / "reports/small/binary/ablation/mine/results.json").read_text()) for place in (inside, other))
     assert [(cell["row"], cell["column"], cell["auroc"]) for cell in mine["cells"]] == [
         (cell["row"], cell["column"], cell["auroc"]) for cell in theirs["cells"]
