@@ -15,7 +15,7 @@ from omnifuse.preprocess.schema import Task
 COSTS = {
     "parameters": "parameters",
     "seconds": "training, s a fold",
-    "peak_memory_mb": "peak memory, MB",
+    "peak_memory_mb": "peak memory of the process, MB",
     "predict_ms_per_patient": "ms a patient",
 }
 CELL_COLUMNS = ("row", "title", "column", "drop", "rate", "auroc", "low", "high", "samples", "folds", "validation_auroc", "ceiling",

@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from omnifuse import config, trainings
+from omnifuse import choices, config, trainings
 from omnifuse.grids import ALL, Grid
 from omnifuse.jobs import each, train_all
 from omnifuse.preprocess import store
@@ -67,16 +67,23 @@ def plan(grid: Grid, *, modalities: list[str], tuned: bool = False, **asked: Any
     """
 
     def runs(method: str, chosen: tuple[str, ...], layer: dict[str, config.Leaf]) -> Plan:
+        told = dict(asked)
+        if config.packaged("methods", method)[1].get("stage1", trainings.STAGE_ONE) is None:  # what is said of stage 1 is meant for others
+            told["sets"] = tuple(text for text in asked["sets"] if not text.startswith(choices.STAGE1))
         found = tuned and method != trainings.STAGE_ONE
-        return trainings.plan(method=method, modalities=",".join(chosen), flags=layer, init="stage1", tuned=found, **asked)
+        return trainings.plan(method=method, modalities=",".join(chosen), flags=layer, init="stage1", tuned=found, **told)
 
-    entries = []
+    entries, first = [], {}
     for column in grid.columns_of(modalities):
         for row in grid.rows:
             chosen = tuple(modalities) if row.trained_on == ALL else column
-            entries.append(Entry(row.name, row.title, column, runs(row.method, chosen, row.layer)))
-    if grid.singles:
-        entries += [Entry(SINGLE, "best single modality", (name,), runs("unimodal", (name,), {})) for name in modalities]
+            made = runs(row.method, chosen, row.layer)
+            entries.append(Entry(row.name, row.title, column, made))
+            if not any(name.startswith(choices.STAGE1) for name in row.layer):
+                first |= {start.modalities[0]: start for start in made.stage_one()}
+    if grid.singles:  # the very runs that the rows start from
+        alone = {name: first.get(name) or runs(trainings.STAGE_ONE, (name,), {}) for name in modalities}
+        entries += [Entry(SINGLE, "best single modality", (name,), plan) for name, plan in alone.items()]
     return Ablation(grid, modalities, entries[0].plan.folds, entries)
 
 

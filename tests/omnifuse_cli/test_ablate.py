@@ -120,6 +120,18 @@ def test_stage_1_is_shared_by_all_rows(inside):
     assert len(made.cells()) == 3 * 5 + (3 * 4 + 3) * 5
 
 
+def test_what_is_set_for_stage_1_alone_reaches_the_singles_and_no_method_without_a_stage_1(inside):
+    space = workspace.find()
+    asked = {"cohort": None, "task": None, "encoders": {}, "folds": ("0",), "config_file": None, "seed": None, "out": None}
+    how = {"space": space, "modalities": ["ehr", "cxr", "rep"], **asked}
+    made = ablations.plan(grids.read("table3"), sets=("stage1.train.lr=0.01",), **how)
+    singles = {entry.column[0]: entry.plan for entry in made.entries if entry.row == ablations.SINGLE}
+    assert {plan.resolved.values["train.lr"] for plan in singles.values()} == {0.01}
+    concat = next(entry.plan for entry in made.entries if entry.row == "concat" and len(entry.column) == 3)
+    assert concat.resolved.values["train.lr"] != 0.01
+    assert {plan.folder for plan in concat.stage_one()} == {plan.folder for plan in singles.values()}
+
+
 def test_tensorboard_has_the_same_numbers(inside):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
