@@ -21,13 +21,13 @@ LIMITS = {
 
 
 def differences(found: dict[str, Any]) -> pl.DataFrame:
-    """A row a world and question: question, drop, difference, verdict."""
+    """A row a world, question and what test samples have lost, with difference and verdict."""
     rows = []
     for world, results in found.items():
         for answer in results["questions"]:
             question = f"{answer['a']} - best single" if answer["question"] == AGAINST else answer["question"]
             missing = f"{answer['drop']} {answer['rate']:.0%}" if answer["drop"] else "as it is"
-            rows.append({"world": world, "question": question, "missing": missing, "difference": answer["difference"],
+            rows.append({"world": world, "question": question, "lost": missing, "difference": answer["difference"],
                          "verdict": answer["verdict"]})  # fmt: skip
     return pl.DataFrame(rows, infer_schema_length=None)
 
@@ -53,7 +53,7 @@ def markdown(found: dict[str, dict[str, Any]], coordinates: pl.DataFrame, finger
 
 
 def _asked(frame: pl.DataFrame) -> list[tuple[str, str]]:
-    return list(frame.select("question", "missing").unique(maintain_order=True).rows())
+    return list(frame.select("question", "lost").unique(maintain_order=True).rows())
 
 
 def _counts(frame: pl.DataFrame, worlds: dict[str, Any]):
@@ -64,7 +64,7 @@ def _counts(frame: pl.DataFrame, worlds: dict[str, Any]):
     yield f"| question | missing | {' | '.join(VERDICTS)} | above 0 | mean over worlds |"
     yield f"|---|---|{'---|' * (len(VERDICTS) + 2)}"
     for question, missing in _asked(frame):
-        here = frame.filter(question=question, missing=missing)
+        here = frame.filter(question=question, lost=missing)
         counted = Counter(here["verdict"])
         values = here["difference"].cast(pl.Float64).to_numpy()
         mean, low, high = over_worlds(values)
@@ -81,7 +81,7 @@ def _turns(frame: pl.DataFrame, coordinates: pl.DataFrame):
     )
     cells = []
     for question, missing in _asked(frame):
-        joined = frame.filter(question=question, missing=missing).join(codes, on="world").drop_nulls("difference")
+        joined = frame.filter(question=question, lost=missing).join(codes, on="world").drop_nulls("difference")
         if len(joined) < 8:
             continue
         for axis in axes:
@@ -110,7 +110,7 @@ def _limits(frame: pl.DataFrame):
     yield f"| question | missing | {' | '.join(names.values())} |"
     yield f"|---|---|{'---|' * len(names)}"
     for question, missing in _asked(frame):
-        here = {row["world"]: row for row in frame.filter(question=question, missing=missing).to_dicts()}
+        here = {row["world"]: row for row in frame.filter(question=question, lost=missing).to_dicts()}
         told = [f"{here[world]['difference']:+.3f} ({here[world]['verdict']})" if world in here and here[world]["difference"] is not None
                 else "-" for world in names]  # fmt: skip
         yield f"| {question} | {missing} | {' | '.join(told)} |"
@@ -144,7 +144,7 @@ def _draw(frame: pl.DataFrame, worlds: dict[str, Any], path: Path) -> None:
     axes.axvline(0, color="#5c6b78", linewidth=0.9)
     jitter = np.random.default_rng(0)
     for place, (question, missing) in enumerate(reversed(asked)):
-        here = frame.filter(question=question, missing=missing).drop_nulls("difference")
+        here = frame.filter(question=question, lost=missing).drop_nulls("difference")
         for verdict, colour in colours.items():
             values = here.filter(verdict=verdict)["difference"].to_numpy()
             axes.scatter(values, place + jitter.uniform(-0.22, 0.22, len(values)), s=9, color=colour, alpha=0.8, linewidths=0)
