@@ -87,7 +87,7 @@ def test_what_is_kept_of_slices(tmp_path, keep, slices):
     recipe = Recipe({"name": "film_conv"}, None, keep)
     made = encode(films, recipe, tmp_path / "e")
     per, shape = {
-        "pooled": (1, [128]), "tokens": (4, [64]), "levels": (1, [16 + 32 + 64]), "raw": (1, [1, 16, 16]),
+        "pooled": (1, [4 * 64]), "tokens": (4, [64]), "levels": (1, [3 * 64]), "raw": (1, [1, 16, 16]),
     }[keep]  # fmt: skip
     assert made.meta["shape"] == shape and made.array("rows.npy").shape == (5 * slices * per, *shape)
     if keep == "raw":
