@@ -21,16 +21,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from omnifuse.models.contract import Context, Encoder, Group, Method, Output, Stage, Term, build_head
+from omnifuse.models.contract import Context, Encoder, Group, Output, Stage, Term, build_head
 from omnifuse.models.parts.choices import VARIANTS, require_choice
-from omnifuse.models.parts.filling import Filling
-from omnifuse.models.parts.joint import Joint
+from omnifuse.models.parts.joined import Joined
 
 FUSED, TRIAL = "fused", "estimate"
 LEAST_OVERFIT, CAP, LEAST_SAMPLES = 1e-3, 0.9, 50
 
 
-class GBlend(Method):
+class GBlend(Joined):
     """A linear head a modality and one on the concatenation."""
 
     def __init__(
@@ -44,10 +43,9 @@ class GBlend(Method):
         fill: str = "encoder_zero",
         variant: str = "fixed",
     ):
-        super().__init__(encoders, kind, outputs)
+        super().__init__(encoders, kind, outputs, fill)
         require_choice("variant", variant, VARIANTS)
         self.estimate_epochs, self.rounds, self.round_epochs, self.variant = estimate_epochs, rounds, round_epochs, variant
-        self.filling, self.head = Filling(encoders, fill), Joint([encoder.dim for encoder in encoders.values()], outputs)
         self.heads = nn.ModuleDict()
         if len(encoders) > 1:
             self.heads.update({name: build_head("linear", encoder.dim, outputs) for name, encoder in encoders.items()})
@@ -84,7 +82,7 @@ class GBlend(Method):
         return stage.name.split("-", 2)[2] if stage.name.startswith(f"{TRIAL}-") else None
 
     def forward(self, batch) -> Output:
-        blocks = self.filling(self.encoders, batch)  # [B, D_m] each
+        blocks = self.blocks(batch)  # [B, D_m] each
         heads = {name: self.heads[name](block) for name, block in zip(self.modalities, blocks) if self.heads}
         shown = {
             name: heads[name].masked_fill(~there[:, None], torch.nan) for name, there in zip(self.modalities, batch.present.T) if self.heads
@@ -104,11 +102,10 @@ class GBlend(Method):
         return terms | (self.filling.terms(self.encoders, batch) if tried in (None, FUSED) else {})
 
     def head_for(self, modality: str):
-        place = self.modalities.index(modality)
-        return self.heads[modality] if self.heads else lambda pooled, key=None: self.head.slice(place, pooled)
+        return self.heads[modality] if self.heads else super().head_for(modality)
 
     def begin_stage(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
+        super().begin_stage(context)
         if (name := self._head_tried(context.stage)) is not None:
             self._measured = self._measure(context, name)  # where nobody has the modality, the trial has no epoch
             self.before[self.names.index(name)] = self._measured
@@ -117,7 +114,7 @@ class GBlend(Method):
             self.weights.copy_(weights)
 
     def after_epoch(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
+        super().after_epoch(context)
         if (name := self._head_tried(context.stage)) is not None:
             # The stage ends with the weights and buffers of its start: end_stage puts this in, with no step in between.
             self._measured = self._measure(context, name)

@@ -9,24 +9,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from omnifuse.models.contract import Context, Encoder, Method, Output, Stage, Term
+from omnifuse.models.contract import Encoder, Output
 from omnifuse.models.parts import keyed
-from omnifuse.models.parts.filling import Filling
-from omnifuse.models.parts.joint import Joint
+from omnifuse.models.parts.joined import Joined
 
 
-class ModalityDropout(Method):
+class ModalityDropout(Joined):
     """One linear layer over all modalities, some of them hidden in training."""
 
     def __init__(self, encoders: dict[str, Encoder], kind: str, outputs: int, rate: float = 0.3, fill: str = "encoder_zero"):
-        super().__init__(encoders, kind, outputs)
-        self.rate, self.filling = rate, Filling(encoders, fill)
-        self.head = Joint([encoder.dim for encoder in encoders.values()], outputs)
+        super().__init__(encoders, kind, outputs, fill)
+        self.rate = rate
 
     def forward(self, batch) -> Output:
         if self.training:
             batch = batch.hide(self._visible(batch.key, batch.present))
-        return Output(self.head(self.filling(self.encoders, batch)))
+        return super().forward(batch)
 
     def _visible(self, key: Tensor, present: Tensor) -> Tensor:
         """[B, M]: what stays of what is present."""
@@ -34,16 +32,3 @@ class ModalityDropout(Method):
         stays = present & (draw >= self.rate)
         largest = draw == draw.amax(1, keepdim=True)
         return torch.where(stays.any(1, keepdim=True), stays, present & largest)
-
-    def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
-        return super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
-
-    def head_for(self, modality: str):
-        place = self.modalities.index(modality)
-        return lambda pooled, key=None: self.head.slice(place, pooled)
-
-    def begin_stage(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
-
-    def after_epoch(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)

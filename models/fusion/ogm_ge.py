@@ -21,11 +21,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from omnifuse.models.contract import Context, Encoder, Group, Method, Output, Stage, Term
+from omnifuse.models.contract import Context, Encoder, Group, Stage
 from omnifuse.models.parts.choices import VARIANTS, require_choice
 from omnifuse.models.parts.epoch_mean import EpochMean
-from omnifuse.models.parts.filling import Filling
-from omnifuse.models.parts.joint import Joint
+from omnifuse.models.parts.joined import Joined
 from omnifuse.models.parts.truth import pair_scores, pair_sums, ratios, require_score, truth_scores
 from omnifuse.preprocess.schema import ConfigError
 
@@ -33,7 +32,7 @@ CHOICES = {"agg": ("mean", "min"), "apply": ("grad", "update"), "variant": VARIA
 LEAST_STD = 1e-8
 
 
-class OGMGE(Method):
+class OGMGE(Joined):
     """Concatenation whose encoders' gradients are modulated."""
 
     def __init__(
@@ -51,12 +50,11 @@ class OGMGE(Method):
         fill: str = "encoder_zero",
         variant: str = "fixed",
     ):
-        super().__init__(encoders, kind, outputs)
+        super().__init__(encoders, kind, outputs, fill)
         for name, value in {"agg": agg, "apply": apply, "variant": variant}.items():
             require_choice(name, value, CHOICES[name])
         self.alpha, self.noise, self.begins, self.ends = alpha, noise, begins, ends
         self.agg, self.score, self.apply, self.variant = agg, require_score(score), apply, variant
-        self.filling, self.head = Filling(encoders, fill), Joint([encoder.dim for encoder in encoders.values()], outputs)
         self.ratio, self.coefficient = EpochMean(len(encoders)), EpochMean(len(encoders))
         for name, encoder in encoders.items():
             if len(encoders) > 1 and variant == "fixed" and not any(p.ndim > 1 for p in encoder.learnable()):
@@ -68,20 +66,6 @@ class OGMGE(Method):
         encoding = {id(p) for p in self.encoders.parameters()}
         head = Group("head", [p for p in self.learnable() if id(p) not in encoding])
         return [Stage("fusion", [*(group for group in groups if group.parameters), head])]
-
-    def forward(self, batch) -> Output:
-        blocks = self.filling(self.encoders, batch)  # [B, D_m] each
-        return Output(self.head(blocks), parts={"blocks": blocks})
-
-    def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
-        return super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
-
-    def head_for(self, modality: str):
-        place = self.modalities.index(modality)
-        return lambda pooled, key=None: self.head.slice(place, pooled)
-
-    def begin_stage(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
 
     @torch.no_grad()
     def after_backward(self, context: Context) -> None:
@@ -106,7 +90,7 @@ class OGMGE(Method):
             modulate(encoder.learnable(), scale, noise, generator, least=2 if self.variant == "fixed" else 4)
 
     def after_epoch(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
+        super().after_epoch(context)
         for about, means in {"ratio": self.ratio.take(), "coefficient": self.coefficient.take()}.items():
             for name, value in zip(self.modalities, means):
                 context.trace(f"{about}/{name}", value)

@@ -19,16 +19,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from omnifuse.models.contract import Context, Encoder, Method, Output, Stage, Term
+from omnifuse.models.contract import Context, Encoder, Output, Stage, Term
 from omnifuse.models.parts.choices import VARIANTS, require_choice
 from omnifuse.models.parts.epoch_mean import EpochMean
-from omnifuse.models.parts.filling import Filling
-from omnifuse.models.parts.joint import Joint
+from omnifuse.models.parts.joined import Joined
 from omnifuse.models.parts.prototypes import Prototypes, class_sums, entropy, members, prototype_loss
 from omnifuse.models.parts.truth import pair_scores, pair_sums, ratios
 
 
-class PMR(Method):
+class PMR(Joined):
     """Concatenation with a prototype loss a modality."""
 
     def __init__(
@@ -48,11 +47,10 @@ class PMR(Method):
         fill: str = "encoder_zero",
         variant: str = "fixed",
     ):
-        super().__init__(encoders, kind, outputs)
+        super().__init__(encoders, kind, outputs, fill)
         require_choice("variant", variant, VARIANTS)
         self.alpha, self.mu, self.entropy_epochs, self.begins, self.ends = alpha, mu, entropy_epochs, begins, ends
         self.released = variant == "released"
-        self.filling, self.head = Filling(encoders, fill), Joint([encoder.dim for encoder in encoders.values()], outputs)
         groups, self.classes = (1, outputs) if kind == "multiclass" else (outputs, 2)
         how = {"least": least, "shrink": shrink, "momentum": momentum, "temperature": temperature}
         self.prototypes = nn.ModuleDict({name: Prototypes(groups, self.classes, encoder.dim, **how) for name, encoder in encoders.items()})
@@ -61,12 +59,8 @@ class PMR(Method):
         self.register_buffer("entropy_weight", torch.zeros(size))
         self.ratio, self.used = EpochMean(size), EpochMean(size)
 
-    def forward(self, batch) -> Output:
-        blocks = self.filling(self.encoders, batch)  # [B, D_m] each
-        return Output(self.head(blocks), parts={"blocks": blocks})
-
     def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
-        terms = super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
+        terms = super().loss(output, batch, stage)
         if len(self.encoders) == 1:
             return terms
         member = members(batch.label, batch.label_mask, self.classes)
@@ -80,12 +74,8 @@ class PMR(Method):
             terms[f"entropy/{name}"] = Term.of(spread, keep, weight=-self.mu * self.entropy_weight[place])
         return terms
 
-    def head_for(self, modality: str):
-        place = self.modalities.index(modality)
-        return lambda pooled, key=None: self.head.slice(place, pooled)
-
     def begin_stage(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
+        super().begin_stage(context)
         self._measure(context)
         if len(self.encoders) > 1:
             pairs = lambda batch: {"pairs": self._pairs(batch, [self.encode(batch, name).pooled for name in self.modalities])}
@@ -121,7 +111,7 @@ class PMR(Method):
         self.entropy_weight.copy_(entropy_weight * (active and epoch <= self.entropy_epochs and not self.released))
 
     def after_epoch(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
+        super().after_epoch(context)
         self._measure(context)
         if not self.begins <= context.epoch + 1 <= self.ends:
             self.coefficient.zero_()

@@ -12,30 +12,30 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from omnifuse.models.contract import Context, Encoder, Method, Output, Stage, Term, build_head
-from omnifuse.models.parts.filling import Filling
+from omnifuse.models.contract import Encoder, Output, build_head
+from omnifuse.models.parts.joined import Filled
 from omnifuse.preprocess.schema import ConfigError
 
 
-class Sum(Method):
+class Sum(Filled):
     """The mean of embeddings or of logits."""
 
     def __init__(self, encoders: dict[str, Encoder], kind: str, outputs: int, over: str = "embedding", fill: str = "zero"):
-        super().__init__(encoders, kind, outputs)
+        super().__init__(encoders, kind, outputs, fill)
         widths = {name: encoder.dim for name, encoder in encoders.items()}
         if over not in ("embedding", "logit"):
             raise ConfigError(f"cannot sum over {over!r}", hint="embedding or logit")
         if over == "embedding" and len(set(widths.values())) > 1:
             told = ", ".join(f"{name} {width}" for name, width in widths.items())
             raise ConfigError(f"embeddings of different width cannot be summed ({told})", hint="the same encoder.*.dim, or over: logit")
-        self.over, self.filling = over, Filling(encoders, fill)
+        self.over = over
         if over == "embedding":
             self.head = build_head("linear", next(iter(widths.values())), outputs)
         else:
             self.heads = nn.ModuleDict({name: build_head("linear", width, outputs) for name, width in widths.items()})
 
     def forward(self, batch) -> Output:
-        blocks = self.filling(self.encoders, batch)  # [B, D] each
+        blocks = self.blocks(batch)  # [B, D] each
         counted = batch.present if self.filling.fill == "zero" else torch.ones_like(batch.present)  # [B, M]
         if self.over == "logit":
             blocks = [self.heads[name](block) for name, block in zip(self.modalities, blocks)]  # [B, C] each
@@ -43,14 +43,5 @@ class Sum(Method):
         mean = summed / counted.sum(1, keepdim=True).clamp(min=1)
         return Output(mean if self.over == "logit" else self.head(mean))
 
-    def loss(self, output: Output, batch, stage: Stage) -> dict[str, Term]:
-        return super().loss(output, batch, stage) | self.filling.terms(self.encoders, batch)
-
     def head_for(self, modality: str):
         return self.head if self.over == "embedding" else self.heads[modality]
-
-    def begin_stage(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
-
-    def after_epoch(self, context: Context) -> None:
-        self.filling.measure(self.encoders, context)
