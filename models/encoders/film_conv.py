@@ -4,10 +4,9 @@
     maps     = [mean, maximum; energy_0; energy_1; energy_2] on a grid of 8 x 8;  level l = ReLU(GroupNorm(conv 3 x 3))
     pooled   = LayerNorm(Linear(dropout(mean or attention over the films of the last map's quarters)))
 
-A fine texture of zero mean shows in its energy alone, which a network of learned filters has to build first: with 1,800 films it did
-not get as far as this one with 600. The layout is that of scattering networks for few samples (Oyallon et al. 2017; Bruna and Mallat
-2013): filters and modulus are fixed, what they mean is learned. The quarters keep where something stands. Differs: a DCT in place of
-wavelets, one order, and the log of the energy.
+A fine texture of zero mean shows in its energy alone, which a network of learned filters has to build first. The layout is that of
+scattering networks for few samples (Oyallon et al. 2017; Bruna and Mallat 2013): filters and modulus are fixed, what they mean is
+learned. The quarters keep where something stands. Differs: a DCT in place of wavelets, one order, and the log of the energy.
 """
 
 from __future__ import annotations

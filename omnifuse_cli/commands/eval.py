@@ -185,7 +185,7 @@ def _interval(entry: dict | None) -> str:
 
 def _attained(entry: dict) -> str:
     if entry["value"] is None:
-        return f"- (of {entry['gain']:+.3f}, which may be nought)" if "gain" in entry else "-"
+        return f"- (room for {entry['gain']:+.3f}, or none)" if "gain" in entry else "-"
     return f"{100 * entry['value']:.0f}% [{100 * entry['low']:.0f}, {100 * entry['high']:.0f}] of {entry['gain']:+.3f}"
 
 
