@@ -81,7 +81,7 @@ def chain(folder: Path, world: str, seed: int, setting: str, patients: int, jobs
         tuned = "".join(f" --weights {modality}={_group(how['name'], task, modality)}" for modality in how["encoders"])
         omnifuse(f"extract --task {task} --modalities {how['modalities']}{chosen}{tuned}")
         small = SMALL if setting == "mortality" else []
-        told = f"--ablate --grid {grid} --task {task} --modalities {how['modalities']} --jobs {jobs} --resamples 500"
+        told = f"--ablate --grid {shlex.quote(grid)} --task {task} --modalities {how['modalities']} --jobs {jobs} --resamples 500"
         omnifuse(f"eval {told}{sets(FUSIONS + small)}")
         if not keep:
             for name in ("raw", "cohorts", "features", "runs"):

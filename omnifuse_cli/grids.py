@@ -5,7 +5,8 @@
     singles: true                          the unimodal runs beside
     rows:
       NAME: {title: ..., method: ..., trained_on: column | all, options: {of the method}, fusion: {train: ...}, stage1: {train: ...}}
-    questions: [b - a, ...]                does b do better than a?
+    rows: methods                          instead: every method of fusion as it is, a row by its name
+    questions: [b - a, b - each]           does b do better than a, or than each other row?
     drop: [random, each, MODALITY]         what test samples lose, in a share `rates` of them, drawn `masks` times
     rates: [0.1, ...]
     masks: 5
@@ -25,6 +26,7 @@ from omnifuse.preprocess.schema import ConfigError, nearest
 
 COLUMN, ALL = "column", "all"
 COMBINATIONS = "combinations"
+METHODS, SINGLE = "methods", "unimodal"
 RANDOM, EACH = "random", "each"
 EVERY = ("table2", "table3", "table4", "fig4", "fig5")  # what --grid all stands for: the tables and curves of the paper
 TOP = ("about", "columns", "singles", "questions", "drop", "rates", "masks")
@@ -104,6 +106,9 @@ class _Reader:
 
     def grid(self, name: str, tree: dict[str, Any]) -> Grid:
         rows = tree.pop("rows", None)
+        if isinstance(rows, config.Leaf) and rows.text == METHODS:
+            named = [name for name in config.packaged_names("methods") if name != SINGLE]
+            rows = {name: {"method": config.Leaf(name, self.where)} for name in named}
         unknown = [key for key in tree if key not in TOP]
         self.faults += [f"unknown key {key} ({nearest(key, (*TOP, 'rows'))})" for key in unknown]
         if not isinstance(rows, dict) or not rows:
@@ -159,10 +164,11 @@ class _Reader:
         found = []
         for text in leaf.text if isinstance(leaf, config.Leaf) and isinstance(leaf.text, list) else []:
             first, minus, second = (part.strip() for part in text.partition(" - "))
-            if not minus or first not in rows or second not in rows:
+            others = [row for row in rows if row != first] if second == EACH else [second]
+            if not minus or first not in rows or not set(others) <= set(rows):
                 self.faults.append(f"question {text!r} is not of the form 'b - a' with rows of the grid")
             else:
-                found.append((first, second))
+                found += [(first, other) for other in others]
         return tuple(found)
 
     def _rates(self, values: list[Any]) -> list[float]:

@@ -89,3 +89,10 @@ def test_what_a_column_loses(tmp_path, drop, expected):
     path = tmp_path / "g.yaml"
     path.write_text(f"drop: {drop}\nrates: [0.5]\nrows:\n  x: {{method: concat}}\n")
     assert grids.read(str(path)).dropped(("a", "b")) == expected
+
+
+def test_the_grid_of_methods_has_a_row_for_each_that_fuses_and_asks_about_omnifuse_against_each():
+    grid = grids.read("methods")
+    rows = [row.name for row in grid.rows]
+    assert set(rows) == set(config.packaged_names("methods")) - {"unimodal"} and all(row.method == row.name for row in grid.rows)
+    assert set(grid.questions) == {("omnifuse", row) for row in rows if row != "omnifuse"}
