@@ -50,3 +50,16 @@ def pairs(ids: Tensor) -> Tensor:
     """[n, L] buckets of words -> [n, L] of each word with the one before it, the first with none; no two orders share one by design."""
     before = torch.nn.functional.pad(ids, (1, 0))[:, :-1]
     return (before * _STEP + ids) % BUCKETS
+
+
+def ngrams(ids: Tensor, order: int) -> list[Tensor]:
+    """[B, T] buckets of words -> for n = 1 to `order`, [B, T] of the n words that end at each; 0 where there are not n, or one is no word.
+
+    The words may stand anywhere in a row, with zeros around them; no two orders of words share a bucket by design.
+    """
+    found, gram, whole = [ids], ids, ids > 0
+    for n in range(1, order):
+        before = torch.nn.functional.pad(ids, (n, 0))[:, : ids.shape[1]]
+        gram, whole = gram + before * pow(_STEP, n, BUCKETS), whole & (before > 0)
+        found.append(torch.where(whole, 1 + gram % (BUCKETS - 1), 0))
+    return found

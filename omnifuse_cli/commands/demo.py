@@ -31,7 +31,7 @@ SUBTYPING = (
     "eval --cohort lung",
 )
 # The clinic's films, slices, texts and signals are small, and their encoders learn with the rest.
-ENCODERS = {"cxr": "film_conv", "rep": "small_bert", "sig": "resnet1d", "ct": "film_conv", "pet": "film_conv"}
+ENCODERS = {"cxr": "film_conv", "rep": "small_bert", "sig": "beats", "ct": "film_conv", "pet": "film_conv"}
 SETTINGS = {"cxr": "raw/cxr", "notes": "raw/note", "signals": "raw/ecg"}
 SETTINGS |= {f"extract.{modality}.encoder": encoder for modality, encoder in ENCODERS.items()}
 # A first look; small encoders that learn from a few hundred samples need many small steps.
@@ -133,7 +133,7 @@ def _whole_chain(folder: Path, patients: int, world: str, seed: int | None, sets
         _run(f"demo --raw raw --patients {patients} --world {shlex.quote(world)}{seeded}")
         for line in MORTALITY:
             _run(line)
-        _run(f"demo --setting subtyping --raw raw-lung --patients {max(patients // 5, 40)} --world {shlex.quote(world)}{seeded}")
+        _run(f"demo --setting subtyping --raw raw-lung --patients {max(patients // 2, 40)} --world {shlex.quote(world)}{seeded}")
         for line in SUBTYPING:
             _run(line)
     console.say(f"\nThe whole chain took {time.monotonic() - started:.0f} s. The curves: tensorboard --logdir {folder}/runs. The reports:")

@@ -142,6 +142,7 @@ def test_a_series_without_a_real_step_has_no_nan():
         ("transformer", {"pool": "max"}, "unknown pooling"),
         ("resnet1d", {"stages": 7}, "1 to 6 stages"),
         ("resnet1d", {"kernel": 4}, "is odd"),
+        ("beats", {"levels": 7}, "1 to 6 levels"),
     ],
 )
 def test_shapes_that_cannot_be_are_refused(name, options, message):

@@ -4,17 +4,18 @@ import pytest
 import torch
 
 from omnifuse.models import registry
+from omnifuse.models.parts import hashed_words
 from omnifuse.models.parts.pretrained_text import level_layers
 
 PRETRAINED = ("bert", "roberta", "modernbert", "longformer")
-OWN = ("small_bert", "textcnn")
+OWN = ("small_bert", "textcnn", "ngrams")
 TEXT = PRETRAINED + OWN
-# Small, and with so few positions that the texts below need several windows; textcnn has no windows.
+# Small, and with so few positions that the texts below need several windows; textcnn and ngrams have no windows.
 SHORT = {name: {"architecture": dict(registry.find("encoder", name).family.small)} for name in PRETRAINED}
 SHORT["bert"]["architecture"]["max_position_embeddings"] = SHORT["modernbert"]["architecture"]["max_position_embeddings"] = 18
 SHORT["roberta"]["architecture"]["max_position_embeddings"] = 20
 SHORT["longformer"]["architecture"] |= {"max_position_embeddings": 20, "attention_window": 6}
-SHORT |= {"small_bert": {"window": 16, "width": 32}, "textcnn": {}}
+SHORT |= {"small_bert": {"window": 16, "width": 32}, "textcnn": {}, "ngrams": {"width": 8}}
 
 
 def made(name, **options):
@@ -100,7 +101,7 @@ def test_the_features_of_a_bare_encoder_are_what_stands_before_its_projection(na
     encoder, (ids, mask) = made(name), texts(20, 4)
     projected, project = encoder(ids, mask).pooled, encoder.project
     bare = encoder.bare()(ids, mask).pooled
-    assert bare.shape[1] == encoder.dim == (300 if name == "textcnn" else encoder.token_dim)
+    assert bare.shape[1] == encoder.dim == {"textcnn": 300, "ngrams": 8 + 1}.get(name, encoder.token_dim)
     torch.testing.assert_close(project(bare), projected)
 
 
@@ -178,7 +179,7 @@ def ordered(size, generator):
     return ids, torch.ones_like(ids).bool(), label.float()
 
 
-@pytest.mark.parametrize("name, options, steps", [("small_bert", {"width": 64, "heads": 2}, 140), ("textcnn", {}, 40)])
+@pytest.mark.parametrize("name, options, steps", [("small_bert", {"width": 64, "heads": 2}, 140), ("textcnn", {}, 40), ("ngrams", {}, 60)])
 def test_it_learns_an_order_of_words_in_seconds(name, options, steps):
     generator = torch.Generator().manual_seed(0)
     torch.manual_seed(0)
@@ -194,3 +195,21 @@ def test_it_learns_an_order_of_words_in_seconds(name, options, steps):
     with torch.no_grad():
         right = (head(encoder.eval()(ids, mask).pooled)[:, 0] > 0) == label.bool()
     assert right.float().mean() > 0.95
+
+
+def test_ngrams_are_those_of_the_words_that_end_at_each_and_know_their_order():
+    ids = torch.tensor([[0, 7, 9, 7, 0], [9, 7, 3, 9, 7]])
+    one, two, three = hashed_words.ngrams(ids, 3)
+    assert torch.equal(one, ids)
+    assert (two > 0).tolist() == [[False, False, True, True, False], [False, True, True, True, True]]
+    assert (three > 0).tolist() == [[False, False, False, True, False], [False, False, True, True, True]]
+    assert two[0, 3] == two[1, 1] == two[1, 4] and two[0, 2] != two[0, 3]  # 9 7, wherever it stands, and not 7 9
+    assert len({int(gram) for gram in (three[0, 3], *three[1, 2:])}) == 4
+
+
+def test_a_longer_text_of_the_same_words_has_another_embedding_but_the_same_mean():
+    encoder = registry.find("encoder", "ngrams")(order=1).eval()
+    ids = torch.tensor([[5, 6, 0, 0], [5, 6, 5, 6]])
+    short, long = encoder(ids, ids > 0).pooled
+    weight = encoder.project[0].weight[:, -1]
+    torch.testing.assert_close(long - short, weight * torch.log(torch.tensor(2.0)))
