@@ -1,8 +1,9 @@
-"""docs/results.md from what `omnifuse eval --ablate` and benchmarks/worlds.py wrote, as it is, below docs/results/head.md.
+"""docs/results.md and the tables below docs/results, from what `omnifuse eval --ablate` and the benchmarks wrote, as it is.
 
-    python docs/make_results.py --part "Mortality, default world=study/reports/mimic/mortality/ablation/table4" ... --worlds worlds.md
+    python docs/make_results.py --part "Mortality, default world=study/reports/mimic/mortality/ablation/table4" ... --told "The 32 worlds=worlds.md"
 
-A part is the folder of a grid; its figures are copied to docs/results. Nothing is typed in by hand but the head.
+A part is the folder of a grid. results.md is docs/results/head.md with the figure of each part and a link to its tables; nothing is typed
+in by hand but the head.
 """
 
 from __future__ import annotations
@@ -13,35 +14,49 @@ import shutil
 from pathlib import Path
 
 HERE = Path(__file__).parent
-PICTURES = HERE / "results"
+TABLES = HERE / "results"
+
+
+def name_of(title: str) -> str:
+    return re.sub(r"\W+", "-", title.lower()).strip("-")
 
 
 def part(title: str, folder: Path) -> str:
-    """The table of a grid below a heading, its figures copied and linked."""
-    text = (folder / "table.md").read_text(encoding="utf-8")
-    name = re.sub(r"\W+", "-", f"{title}-{folder.name}".lower()).strip("-")
-    about, _, rest = text.partition("\n")
+    """Writes the tables of a grid and its figures; gives what results.md shows of it."""
+    name = name_of(f"{title}-{folder.name}")
+    about, _, rest = (folder / "table.md").read_text(encoding="utf-8").partition("\n")
+    about = about.removeprefix("## ").strip()
     for picture in ("table.png", "curves.png"):
         if (folder / picture).is_file():
-            shutil.copyfile(folder / picture, PICTURES / f"{name}-{picture}")
-    rest = rest.replace("](curves.png)", f"](results/{name}-curves.png)")
-    figure = f"![Rows on all modalities](results/{name}-table.png)\n" if (folder / "table.png").is_file() else ""
-    return f"## {title}: {about.removeprefix('## ')}\n{rest}\n{figure}"
+            shutil.copyfile(folder / picture, TABLES / f"{name}-{picture}")
+    rest = rest.replace("](curves.png)", f"]({name}-curves.png)")
+    (TABLES / f"{name}.md").write_text(f"# {title}: {about}\n{rest.rstrip()}\n", encoding="utf-8")
+    shown = [f"![Rows on all modalities](results/{name}-table.png)"] if (folder / "table.png").is_file() else []
+    shown += [f"![Test samples that lost a modality](results/{name}-curves.png)"] if (folder / "curves.png").is_file() else []
+    return "\n\n".join([f"### {title}", f"{about} [All its tables](results/{name}.md)", *shown])
+
+
+def told(title: str, file: Path) -> str:
+    """Writes what a benchmark printed; gives a link to it, with its figures."""
+    name, text = name_of(title), file.read_text(encoding="utf-8")
+    (TABLES / f"{name}.md").write_text(f"# {title}\n\n{text.replace('](results/', '](').rstrip()}\n", encoding="utf-8")
+    return "\n\n".join([f"### {title}", f"[Its tables](results/{name}.md)", *re.findall(r"!\[.*?\]\(results/.*?\)", text)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", action="append", default=[], metavar="TITLE=FOLDER", help="a grid; may be repeated")
-    parser.add_argument("--worlds", type=Path, help="what `benchmarks/worlds.py tell` printed")
+    parser.add_argument("--told", action="append", default=[], metavar="TITLE=FILE", help="what a benchmark printed; may be repeated")
     asked = parser.parse_args()
-    PICTURES.mkdir(exist_ok=True)
-    parts = [(PICTURES / "head.md").read_text(encoding="utf-8")]
-    for told in asked.part:
-        title, _, folder = told.partition("=")
-        parts.append(part(title, Path(folder)))
-    if asked.worlds:
-        parts.append("## The 32 worlds\n\n" + asked.worlds.read_text(encoding="utf-8"))
-    (HERE / "results.md").write_text("\n".join(text.rstrip() + "\n" for text in parts), encoding="utf-8")
+    for old in TABLES.glob("*.md"):
+        if old.name != "head.md":
+            old.unlink()
+    shown = [(TABLES / "head.md").read_text(encoding="utf-8").rstrip(), "## Tables and figures"]
+    for write, pairs in ((part, asked.part), (told, asked.told)):
+        for pair in pairs:
+            title, _, place = pair.partition("=")
+            shown.append(write(title, Path(place)))
+    (HERE / "results.md").write_text("\n\n".join(shown) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

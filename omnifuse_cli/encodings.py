@@ -91,9 +91,8 @@ def _choice(name: str, about: dict[str, Any], layers: list[dict[str, config.Leaf
 
 
 def decode_settings(choice: Choice) -> dict[str, Any]:
-    """How the items are decoded: what was told, and the size that the encoder wants films and slices in."""
-    wanted = {"size": choice.options["size"]} if choice.options.get("size") else {}
-    return choice.decode | wanted
+    """How the items are decoded: what was told, and the size of films and slices, or the rate of signals, that the encoder wants."""
+    return choice.decode | {key: choice.options[key] for key in ("size", "rate") if choice.options.get(key)}
 
 
 def recipes(choice: Choice, cohort: store.Artefact, model_dir: Path | None, allow_download: bool, dtype) -> Any:

@@ -46,7 +46,7 @@ class Beats(Encoder):
     Missing data: a record without a beat has a beat of zeros and a rhythm that says so.
 
     Args:
-        rate: Hz of the signals, as they were decoded (`extract.MODALITY.decode.rate`).
+        rate: Hz that signals are brought to when they are decoded.
         width: channels of each level.
     """
 

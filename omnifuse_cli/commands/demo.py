@@ -31,7 +31,7 @@ SUBTYPING = (
     "eval --cohort lung",
 )
 # The clinic's films, slices, texts and signals are small, and their encoders learn with the rest.
-ENCODERS = {"cxr": "film_conv", "rep": "small_bert", "sig": "beats", "ct": "film_conv", "pet": "film_conv"}
+ENCODERS = {"cxr": "film_conv", "rep": "ngrams", "sig": "beats", "ct": "film_conv", "pet": "film_conv"}
 SETTINGS = {"cxr": "raw/cxr", "notes": "raw/note", "signals": "raw/ecg"}
 SETTINGS |= {f"extract.{modality}.encoder": encoder for modality, encoder in ENCODERS.items()}
 # A first look; small encoders that learn from a few hundred samples need many small steps.

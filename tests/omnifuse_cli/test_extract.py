@@ -12,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
+from omnifuse import encodings
 from omnifuse.main import main
 from omnifuse.preprocess import store
 
@@ -163,6 +164,19 @@ def test_moved_films_are_found_by_root(here, capsys):
         assert code == 0 and made["film"]["dim"] == [64, 64, 64]
     finally:
         (here / "moved").rename(here / "raw")
+
+
+@pytest.mark.parametrize(
+    "encoder, options, decoded",
+    [
+        ("film_conv", {"size": 96, "dim": 8}, {"size": 96, "views": "all"}),
+        ("beats", {"rate": 250}, {"size": 64, "views": "all", "rate": 250}),
+        ("resnet1d", {"width": 16}, {"size": 64, "views": "all"}),
+    ],
+)
+def test_items_are_decoded_to_the_size_or_rate_that_the_encoder_wants(encoder, options, decoded):
+    choice = encodings.Choice("any", encoder, "none", "raw", options, {"size": 64, "views": "all"})
+    assert encodings.decode_settings(choice) == decoded
 
 
 @pytest.mark.parametrize(
