@@ -83,7 +83,7 @@ def _main_table(results: Mapping[str, Any]) -> Iterator[str]:
     if singles:
         yield f"Single modalities: {'; '.join(_named(cell, count=True) for cell in singles.values())}."
         yield ""
-    if any(cell.get("attained") for cell in here):
+    if singles and any(cell.get("attained") for cell in here):
         yield from ("Share of the attainable gain, (AUROC - best single) / (ceiling - best single):", "")
         yield f"| | {' | '.join(columns)} |"
         yield f"|---|{'---|' * len(columns)}"

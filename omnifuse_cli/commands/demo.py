@@ -133,7 +133,7 @@ def _whole_chain(folder: Path, patients: int, world: str, seed: int | None, sets
         _run(f"demo --raw raw --patients {patients} --world {shlex.quote(world)}{seeded}")
         for line in MORTALITY:
             _run(line)
-        _run(f"demo --setting subtyping --raw raw-lung --patients {max(patients // 2, 40)} --world {shlex.quote(world)}{seeded}")
+        _run(f"demo --setting subtyping --raw raw-lung --patients {max(patients // 3, 40)} --world {shlex.quote(world)}{seeded}")
         for line in SUBTYPING:
             _run(line)
     console.say(f"\nThe whole chain took {time.monotonic() - started:.0f} s. The curves: tensorboard --logdir {folder}/runs. The reports:")
