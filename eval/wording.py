@@ -147,6 +147,8 @@ def fusion_verdict(pair: dict[str, Any], margin: float) -> list[str]:
         f"fusion differs from it by {signed(pair['difference'])}"
         + (f" (95% interval {span(pair, signed)}, by the {pair['test']} test)." if pair.get("low") is not None else ".")
     ]
+    if pair.get("reason"):
+        told.append(f"It was not tested: {pair['reason']}.")
     if pair.get("chances"):
         chances = {name: percent(value) for name, value in pair["chances"].items()}
         told.append(

@@ -195,4 +195,4 @@ def _verdict(pair: dict) -> str:
     text = f"{pair['difference']:+.3f}"
     if pair.get("low") is not None:
         text += f" [{pair['low']:+.3f}, {pair['high']:+.3f}], {pair['test']}, p = {pair['p']:.3f}, after Holm {pair['p_holm']:.3f}"
-    return f"{text}; {pair['verdict']}"
+    return f"{text}; {pair['verdict']}" + (f" ({pair['reason']})" if pair.get("reason") else "")

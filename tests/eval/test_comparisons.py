@@ -130,6 +130,17 @@ def test_one_held_out_set(one_each, expected):
     assert width == pytest.approx(pair["bootstrap_high"] - pair["bootstrap_low"], rel=0.25)
 
 
+@pytest.mark.parametrize("cases, tested", [(1, False), (4, False), (5, True)])
+def test_a_handful_of_cases_on_one_set_gives_a_difference_and_no_test(cases, tested):
+    frame = simulated.predictions(world=simulated.World(BINARY, patients=400, one_each=True), folds=[0])
+    some = frame.filter((pl.col("part") == "test") & (pl.col("y_true") == 1))["sample_id"].unique().sort()[cases:]
+    kept = frame.filter(~((pl.col("part") == "test") & pl.col("sample_id").is_in(some.implode())))
+    pair = compare(evaluate(kept, task=BINARY, resamples=200), train_patients={})["pairs"][0]
+    assert pair["difference"] is not None and (pair["p"] is not None) == tested
+    if not tested:
+        assert (pair["verdict"], pair["low"], pair["p_holm"], pair["reason"]) == ("cannot be told", None, None, comparisons.TOO_FEW)
+
+
 def test_the_macro_average_is_compared_where_there_are_labels():
     task = simulated.MULTILABEL
     frame = simulated.predictions(task)
