@@ -3,8 +3,8 @@
 The tolerance is three standard errors of the paired difference, by patient, on the test samples of the folds: about .1 at 300 lesions.
 An encoder that learnt nothing is about .3 below its ceiling there, and the same rule refuses it.
 
-Of texts the quick test asks for what as many samples can teach: a reader is compared with logistic regression on n-grams of characters
-that learnt the same texts. Both are below the ceiling, by .05 after 160 reports and .04 after 300; docs/clinic.md has the figures.
+Of texts the quick tests ask for both: what as many samples can teach (logistic regression on n-grams of characters, which learnt the same
+texts), and the ceiling, which 160 reports do not reach: that miss is kept as an expected failure.
 """
 
 import os
@@ -106,10 +106,22 @@ def within(score, best, label, margin=0.03, errors=3):
     return gap[0] <= margin + errors * gap[1:].std()
 
 
-@pytest.mark.parametrize("epochs, near", [(30, True), (0, False)])
-def test_a_reader_learns_reports_as_well_as_logistic_regression_and_an_untrained_one_does_not(reports, epochs, near):
+@pytest.fixture(scope="module")
+def learnt(reports):
+    """[n, 3] of the reports that were not learnt, after 30 epochs."""
+    return read(reports, 30)
+
+
+@pytest.mark.xfail(strict=True, reason="after 160 reports ngrams stays below the ceiling by more than .03, and so does logistic regression")
+def test_a_reader_of_reports_nears_the_ceiling(reports, learnt):
+    _, label, _, best = reports
+    assert within(learnt, best[LEARNT:], label[LEARNT:])
+
+
+def test_a_reader_learns_reports_as_well_as_logistic_regression_and_an_untrained_one_does_not(reports, learnt):
     _, label, known, _ = reports
-    assert within(read(reports, epochs), known, label[LEARNT:]) == near
+    assert within(learnt, known, label[LEARNT:])
+    assert not within(read(reports, 0), known, label[LEARNT:])
 
 
 def test_what_few_reports_teach_is_below_the_ceiling(reports):
