@@ -30,7 +30,7 @@ SETTINGS = {
         "cohort": "preprocess mimic --task mortality",
         "name": "mimic",
         "modalities": "ehr,cxr,rep",
-        "encoders": {"cxr": "film_conv", "rep": "small_bert"},
+        "encoders": {"cxr": "film_conv", "rep": "ngrams"},
         "init": ["cxr=raw/cxr", "notes=raw/note"],
     },
     "subtyping": {
@@ -38,16 +38,15 @@ SETTINGS = {
         "cohort": "preprocess lung --manifest raw/manifest.csv --size 48 --slices 8",
         "name": "lung",
         "modalities": "ct,pet,rep",
-        "encoders": {"ct": "film_conv", "pet": "film_conv", "rep": "small_bert"},
+        "encoders": {"ct": "film_conv", "pet": "film_conv", "rep": "ngrams"},
         "init": [],
     },
 }
 TASKS = {"mortality": "mortality", "subtyping": "subtyping"}
 # What the encoders are trained with, from nothing, and what the fusions are: few samples, so small steps. Each keeps its best epoch (A25).
-ENCODERS = ["train.lr=1e-3", "train.batch_size=32", "train.epochs=12", "train.patience=3", "train.tensorboard=false"]
+ENCODERS = ["train.lr=1e-3", "train.batch_size=32", "train.epochs=30", "train.patience=8", "train.tensorboard=false"]
 FUSIONS = ["train.lr=1e-3", "train.batch_size=64", "train.epochs=15", "train.patience=3", "train.tensorboard=false"]
 SMALL = ["encoder.ehr.hidden=64", "encoder.ehr.layers=1"]
-OF_TEXT = ["encoder.rep.layers=1"]
 
 
 def omnifuse(line: str) -> str:
@@ -76,8 +75,7 @@ def chain(folder: Path, world: str, seed: int, setting: str, patients: int, jobs
         names = ",".join(how["encoders"])
         omnifuse(f"extract --raw --task {task} --modalities {names}{chosen}")
         for modality in how["encoders"]:
-            small = OF_TEXT if modality == "rep" else []
-            omnifuse(f"train --task {task} --method unimodal --modality {modality} --tune-encoder{sets(ENCODERS + small)}")
+            omnifuse(f"train --task {task} --method unimodal --modality {modality} --tune-encoder{sets(ENCODERS)}")
         tuned = "".join(f" --weights {modality}={_group(how['name'], task, modality)}" for modality in how["encoders"])
         omnifuse(f"extract --task {task} --modalities {how['modalities']}{chosen}{tuned}")
         small = SMALL if setting == "mortality" else []

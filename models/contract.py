@@ -101,7 +101,7 @@ class Stage:
     Args:
         part: whose samples it learns from.
         modalities: the only ones visible, on samples that possess one of them; None: all.
-        epochs, patience: at most so many; the training configuration may say less. None: what it says.
+        epochs, patience: at most so many; the training configuration may say less. None: what it says. A stage of 0 epochs is judged alone.
         monitor: `auroc` (macro over the labels defined on `monitor_part`; `auroc/HEAD` for a head), `loss`, or a name that `after_epoch`
             puts into `context.metrics`.
         better: `max` or `min`; None: min for `loss`, else max.
@@ -222,6 +222,9 @@ class Method(nn.Module):
             self.encoders[modality].load_state_dict(mine)
         except RuntimeError:
             raise ConfigError(f"the stage-1 run of {modality} has another encoder", hint="train it again, or --init scratch") from None
+
+    def take_head(self, tensors: dict[str, Tensor]) -> None:
+        """The head of the run of this task that tuned the frozen encoder; only `unimodal` has a use for it."""
 
     def begin_stage(self, context: Context) -> None:
         """Before the first epoch of a stage: copies of encoders, priors, prototypes."""

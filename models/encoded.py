@@ -5,6 +5,7 @@ An `encoded` artefact holds
     rows.npy        [R, *shape]: what was kept of every item, one after the other, in the items' order. float16; bytes of films, int32
                     word pieces where nothing is encoded
     index.parquet   a row an item: item, length (rows, 0 where it cannot be used), reason (of that, else null)
+    end.safetensors of an encoder that a run has tuned: the projection and the head that it had
 
 The work is cut into blocks of items. A finished block is never done again: not after an interruption, and not by another process of the
 same torchrun, since each takes every world-th; all ways give equal bytes.
@@ -20,6 +21,7 @@ import numpy as np
 import polars as pl
 
 from omnifuse.models.rows import Means, Recipe, Rows
+from omnifuse.models.weights import END
 from omnifuse.preprocess import schema, store
 from omnifuse.preprocess.schema import InputError
 
@@ -55,7 +57,7 @@ def encode_items(items: Any, needed: np.ndarray, recipe: Recipe, out: Path, key:
             group.wait()
             work.run(blocks, progress)
             group.wait()
-            builder.meta |= work.finish(blocks, made)
+            builder.meta |= work.finish(blocks, made) | _keep_end(builder, items, recipe)
     else:
         work = Work(store.building_folder(out), items, recipe, means, "")
         group.wait()
@@ -144,6 +146,20 @@ class Work:
                         rows[at : at + b - a] = source[a - low : b - low]
                         at += b - a
             rows.flush()
+
+
+def _keep_end(builder: store.Builder, items: Any, recipe: Recipe) -> dict[str, Any]:
+    """end.safetensors, and what the manifest tells of it: of a run's encoder only."""
+    if recipe.keep != "pooled" or recipe.weights is None or not recipe.weights.native:
+        return {}
+    encoder = recipe.whole(items)
+    if (architecture := encoder.end()) is None:
+        return {}
+    parts = ("project.", "pool.") if encoder.reads == "image" else ("project.",)
+    tensors = {f"encoders.{items.modality}.{name}": x for name, x in encoder.state_dict().items() if name.startswith(parts)}
+    tensors |= {f"head.{name}": x for name, x in recipe.weights.head().items()}
+    store.write_safetensors(builder.path(END), {name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
+    return {"end": {"architecture": architecture, "task": recipe.weights.task}}
 
 
 def _weights_json(recipe: Recipe) -> dict[str, Any]:

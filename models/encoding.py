@@ -91,6 +91,14 @@ class Encoder(nn.Module):
             self.project, self.dim = nn.Identity(), project[0].in_features
         return self
 
+    def end(self) -> dict[str, Any] | None:
+        """How `encoders.embedding` builds what stands after the features of `bare`; None where there is no `project`."""
+        if not isinstance(project := getattr(self, "project", None), nn.Sequential):
+            return None
+        # Films and slices are pooled after they became features; what else is pooled was so before.
+        pool = getattr(self, "pool", None) if self.reads == "image" else None
+        return {"pool": getattr(pool, "kind", "mean"), "dim": project[0].out_features, "norm": len(project) > 1}
+
     def learnable(self) -> list[nn.Parameter]:
         """What training may change; all of it by default."""
         return list(self.parameters())

@@ -103,6 +103,8 @@ class Trainer:
         else:
             self.method.begin_stage(self._context(run, epoch=0))
             run.begin()
+            if not run.epochs:
+                self._judge_start(run)
         nobody = not len(run.part)
         if nobody:
             log.warning("stage %s: nobody in the part %s has what it learns from, it is left out", run.stage.name, run.stage.part)
@@ -111,6 +113,12 @@ class Trainer:
             self.at.epoch, self.at.step = self.at.epoch + 1, 0
         self.chosen.append(run.end(self.at.epoch - 1))
         self.method.end_stage(self._context(run, epoch=self.at.epoch - 1))
+
+    def _judge_start(self, run: StageRun) -> None:
+        """Of a stage in which nothing is trained: what it starts from is its epoch 0."""
+        metrics, traces = run.validate()
+        self.journal.log(run.stage.name, 0, self.at.total, {**metrics, **traces})
+        run.judge(metrics, epoch=0)
 
     def _run_epoch(self, run: StageRun) -> None:
         set_modes(self.method, run.stage, self.at.epoch)

@@ -57,6 +57,8 @@ class Plan:
             method.class_weight = class_weights.balanced(self.samples.part("train").label, self.task.kind, self.task.outputs)
         for modality, found in self.weights.items():
             method.encoders[modality].load(found)
+            if found.task == self.task.name:
+                method.take_head(found.head())
         for modality, tensors in self.init.items():
             method.start_from(modality, tensors)
         return method

@@ -23,7 +23,7 @@ from omnifuse.models.weights import Weights
 from omnifuse.preprocess.schema import ConfigError, NumericalError
 
 KEEPS = ("pooled", "tokens", "levels", "raw")
-RECIPE = 1  # of this module: what another recipe kept is made again
+RECIPE = 2  # of this module: what another recipe kept is made again
 READS = {"image": "image", "volume": "image", "signal": "signal", "text": "text"}  # what an encoder must read of them
 _SLICES = 8  # of a volume, about
 
@@ -52,6 +52,12 @@ class Recipe:
 
     def build(self, items: Any) -> Encoder:
         """The encoder in eval mode, without its projection."""
+        encoder = self.whole(items)
+        encoder.gives_levels = self.keep == "levels"
+        return encoder.bare().eval().requires_grad_(False)
+
+    def whole(self, items: Any) -> Encoder:
+        """The encoder with its weights, projection and all."""
         shape = list(items.shape) if items.reads in ("image", "volume") else items.shape[-1] if items.reads == "signal" else 0
         described = dict(self.encoder)
         if self.weights is not None and self.weights.architecture:
@@ -59,8 +65,7 @@ class Recipe:
         encoder = registry.build_encoder(described, shape, 0, items.modality)
         if self.weights is not None:
             encoder.load(self.weights)
-        encoder.gives_levels = self.keep == "levels"
-        return encoder.bare().eval().requires_grad_(False)
+        return encoder
 
 
 @dataclass(frozen=True)

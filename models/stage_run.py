@@ -24,7 +24,7 @@ class StageRun:
     """The state of a stage between its start and its end; `tensors` and `state` are what a checkpoint keeps of it."""
 
     def __init__(self, stage: Stage, method: Method, samples: Any, options: TrainOptions, reader: Reader):
-        least = lambda asked, told: min(asked or told, told)
+        least = lambda asked, told: told if asked is None else min(asked, told)
         self.stage, self.method, self.reader = stage, method, reader
         self.epochs = least(stage.epochs, options.epochs)
         self.keep = options.keep if stage.keep == "best" else stage.keep
@@ -79,7 +79,7 @@ class StageRun:
         """Keeps the epoch's weights where they are the best so far. Without a label to rank by, the loss decides, and it says so."""
         name = self.stage.monitor_part
         value = metrics.get(f"{name}/{self.monitor}", metrics.get(self.monitor))
-        if value is None and epoch == 1 and self.monitor != "loss":
+        if value is None and epoch <= 1 and self.monitor != "loss":
             log.warning("stage %s: %s cannot be computed on %s, the loss chooses the epoch instead", self.stage.name, self.monitor, name)
             self.monitor, self.stop.larger_is_better = "loss", False
             value = metrics.get(f"{name}/loss")

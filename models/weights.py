@@ -28,12 +28,15 @@ from omnifuse.preprocess.schema import ArtefactError, ConfigError, nearest
 if TYPE_CHECKING:
     from omnifuse.models.encoding import Encoder
 
-__all__ = ["TOKENISER", "Hub", "TorchFile", "Weights", "find_weights", "run_weights"]
+__all__ = ["END", "TOKENISER", "Hub", "TorchFile", "Weights", "end_weights", "find_weights", "run_weights"]
 
 RUN_WEIGHTS = "weights.safetensors"
 VOCABULARY = "vocabulary"  # of a run: the tokeniser's files of the networks that it tuned, by modality
 # Of a configuration: names of classes and labels, and what tells transformers how to load.
 NOT_SHAPE = ("architectures", "id2label", "label2id", "transformers_version", "torch_dtype", "dtype", "quantization_config")
+
+
+END = "end.safetensors"  # beside the features of a tuned encoder: what its run had after them, by the names of the run
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Weights:
         architecture: what the files say of the network's shape; the constructor's option of that name.
         modality: whose encoder of a run this is; None of published weights. The run keeps the tokeniser's files too.
         encoder: `name` and options of that run's encoder.
+        task: that the run was trained on.
     """
 
     told: str
@@ -57,6 +61,7 @@ class Weights:
     architecture: dict[str, Any] = field(default_factory=dict)
     modality: str | None = None
     encoder: dict[str, Any] | None = None
+    task: str | None = None
 
     @property
     def native(self) -> bool:
@@ -81,10 +86,11 @@ class Weights:
     def tensors(self) -> dict[str, Tensor]:
         """By the names of the file; of a run those of the encoder. Raises ArtefactError where the file is broken or doctored."""
         tensors = read_tensors(self.path)
-        if not self.native:
-            return tensors
-        prefix = f"encoders.{self.modality}."
-        return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+        return _under(f"encoders.{self.modality}.", tensors) if self.native else tensors
+
+    def head(self) -> dict[str, Tensor]:
+        """Of a run, what stands after its encoder."""
+        return _under("head.", read_tensors(self.path)) if self.native else {}
 
 
 def find_weights(encoder: type[Encoder], told: str, model_dir: Path | None = None, allow_download: bool = False) -> Weights | None:
@@ -132,7 +138,24 @@ def run_weights(path: Path, modality: str) -> Weights:
     words = tuple(name for name in run.files if name.startswith(f"{VOCABULARY}/{modality}/"))
     files = (file.name, *words)
     digest = store.digest({"modality": modality} | {name: store.sha256(run.file(name)) for name in files})
-    return Weights(str(path), run.folder, files, digest, described.get("architecture") or {}, modality, described)
+    return Weights(str(path), run.folder, files, digest, described.get("architecture") or {}, modality, described, run.meta["task"])
+
+
+def end_weights(features: store.Artefact, modality: str) -> Weights | None:
+    """What stood after these features in the run that tuned their encoder; None where no run has.
+
+    Args:
+        features: an `encoded` artefact.
+    """
+    if not features.has(END):
+        return None
+    digest = store.digest({"modality": modality, END: features.files[END]["sha256"]})
+    end = features.meta["end"]
+    return Weights(features.meta["weights"]["told"], features.folder, (END,), digest, end["architecture"], modality, task=end["task"])
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _name(encoder: type[Encoder]) -> str:

@@ -48,7 +48,7 @@ class Cell:
         from omnifuse.preprocess import dataset
 
         plan = self.plan
-        starts = {}
+        starts, weights = {}, plan.weights_of(self.fold)
         for first in plan.stage_one():
             cell = first.cell(self.fold)
             starts[first.modalities[0]] = cell.train(device=device, resume=resume, progress=progress).file("weights.safetensors")
@@ -65,7 +65,7 @@ class Cell:
             device=device,
             init=starts,
             resume=resume,
-            weights={name: plan.weights[name] for name in plan.modalities if name in plan.weights},
+            weights=weights,
             config_yaml=plan.resolved.to_yaml(),
             progress=progress,
         )
@@ -118,6 +118,18 @@ class Plan:
     def cell(self, fold: int) -> Cell:
         return Cell(self, fold, self.folder / f"fold{fold}")
 
+    def weights_of(self, fold: int) -> dict[str, Any]:
+        """By modality: published weights of encoders that are tuned, and what comes with the features of those that were."""
+        from omnifuse.models.weights import end_weights
+        from omnifuse.preprocess import dataset
+
+        found = {name: self.weights[name] for name in self.modalities if name in self.weights}
+        encoded = [name for name in self.modalities if self.features.meta["modalities"][name]["from"] == dataset.ENCODED]
+        for name in encoded:
+            if self.resolved.values.get(f"encoder.{name}.start") == TUNED:
+                found[name] = end_weights(dataset.open_encoded(self.features, name, fold), name)
+        return {name: weights for name, weights in found.items() if weights is not None}
+
     def cells(self) -> Iterator[Cell]:
         return (self.cell(fold) for fold in self.folds)
 
@@ -141,6 +153,7 @@ class Plan:
 
 
 STAGE_ONE = "unimodal"
+TUNED = "tuned"  # the value of an encoder's option `start`
 RAW = "+raw"  # the features that an encoder is tuned on lie beside the others: omnifuse extract --raw
 # What does not decide the outcome of a training may change without making another run of it.
 INCIDENTAL = {"train.eval_batch_size", "train.log_steps", "train.checkpoint_steps", "train.checkpoint_seconds", "train.tensorboard"}

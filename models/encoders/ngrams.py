@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from omnifuse.models.encoding import Encoded, Encoder, Tokenise
 from omnifuse.models.parts import hashed_words
 from omnifuse.models.parts.keyed import Dropout
+from omnifuse.models.parts.pooling import projection
 from omnifuse.models.parts.windows import mean_of_tokens
 from omnifuse.models.weights import Weights
 
@@ -49,7 +50,7 @@ class Ngrams(Encoder):
         self.embedding = nn.Embedding(hashed_words.BUCKETS, width, padding_idx=0)
         with torch.no_grad():
             self.embedding.weight.mul_(START)  # the padding's stays zero
-        self.dropout, self.project = Dropout(dropout), nn.Sequential(nn.Linear(width + 1, dim))  # of a kind that bare() can leave out
+        self.dropout, self.project = Dropout(dropout), projection(width + 1, dim, norm=False)
 
     @classmethod
     def tokeniser(cls, weights: Weights | None) -> Tokenise:

@@ -66,9 +66,9 @@ class Pool(nn.Module):
         return masked_mean(x, mask) if self.kind == "mean" else last_real(x, mask)
 
 
-def projection(size: int, dim: int) -> nn.Sequential:
-    """LayerNorm(Linear(x)): what ends every encoder (pin A27 of OmniFuse), drawn anew whatever the weights."""
-    return nn.Sequential(nn.Linear(size, dim), nn.LayerNorm(dim))
+def projection(size: int, dim: int, norm: bool = True) -> nn.Sequential:
+    """LayerNorm(Linear(x)): what ends an encoder (pin A27 of OmniFuse), drawn anew whatever the weights. Few go without `norm`."""
+    return nn.Sequential(nn.Linear(size, dim), *([nn.LayerNorm(dim)] if norm else []))
 
 
 def grid_tokens(maps: Tensor, side: int) -> Tensor:
