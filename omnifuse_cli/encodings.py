@@ -87,7 +87,14 @@ def _choice(name: str, about: dict[str, Any], layers: list[dict[str, config.Leaf
     keep = values.pop("keep")
     if raw or keep == AUTO:
         keep = "raw" if raw or weights == NONE else "pooled"
-    return Choice(name, values.pop("encoder"), weights, keep, values, decode)
+    encoder = values.pop("encoder")
+    if weights != NONE and _is_run(Path(weights)):
+        # What the run tuned it on, in size and rate too, whatever the options of the encoder that is usual for such items.
+        tuned = _encoder_of(next(Path(weights).glob(f"fold*/{store.MANIFEST}")).parent, name)
+        if encoder != tuned["name"] and any(f"{prefix}encoder" in layer for layer in mine):
+            raise ConfigError(f"these weights are of {tuned['name']}, not of {encoder}", where=weights, hint=f"leave --encoder {name}= out")
+        encoder, values = tuned.pop("name"), tuned
+    return Choice(name, encoder, weights, keep, values, decode)
 
 
 def decode_settings(choice: Choice) -> dict[str, Any]:
@@ -126,7 +133,12 @@ def _tuned(choice: Choice, cohort: store.Artefact, fold: int, dtype) -> Any:
     run = store.open(path, "run")
     if run.meta["cohort"] != cohort.fingerprint:
         raise ConfigError("was tuned on another cohort, whose folds are others: test patients could have tuned it", where=path)
-    if choice.modality not in run.meta["built"]["encoders"]:
-        raise ConfigError(f"has no encoder of {choice.modality}", where=path, hint=f"it has {', '.join(run.meta['built']['encoders'])}")
-    described = {key: value for key, value in run.meta["built"]["encoders"][choice.modality].items() if key != "architecture"}
-    return Recipe(described, run_weights(run.file("weights.safetensors"), choice.modality), choice.keep, dtype)
+    return Recipe(_encoder_of(path, choice.modality), run_weights(run.file("weights.safetensors"), choice.modality), choice.keep, dtype)
+
+
+def _encoder_of(path: Path, modality: str) -> dict[str, Any]:
+    """`name` and options of the encoder that a run has tuned."""
+    encoders = store.open(path, "run").meta["built"]["encoders"]
+    if modality not in encoders:
+        raise ConfigError(f"has no encoder of {modality}", where=path, hint=f"it has {', '.join(encoders)}")
+    return {key: value for key, value in encoders[modality].items() if key != "architecture"}

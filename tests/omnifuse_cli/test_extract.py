@@ -1,5 +1,6 @@
 """Films and texts of a small table study through extract and train: frozen, tuned fold by fold, moved, broken."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -14,7 +15,8 @@ from transformers import BertConfig, BertModel
 
 from omnifuse import encodings
 from omnifuse.main import main
-from omnifuse.preprocess import store
+from omnifuse.models import weights
+from omnifuse.preprocess import dataset, store
 
 MANIFEST = """table: people.csv
 patient: pid
@@ -122,6 +124,61 @@ def test_a_tuned_encoder_reads_each_fold_with_that_folds_weights(here, groups, c
     assert code == 2 and "--tune-encoder belongs to --method unimodal" in err
     code, _, err = run(capsys, "train", "--method", "unimodal", "--modality", "note", "--tune-layers", "1", *QUICK)
     assert code == 2 and "--tune-layers belongs to --tune-encoder" in err
+
+
+@pytest.fixture
+def tuned_features(here, groups, capsys):
+    """The features of the tuned encoders: what is trained on them is asked of `train`."""
+    assert extract(capsys, *(text for m, group in groups.items() for text in ("--weights", f"{m}={group}")))[0] == 0
+
+    def train(method, modalities, *more):
+        code, out, err = run(capsys, "train", "--method", method, "--modalities", modalities, "--fold", "3", "--json", *QUICK, *more)
+        assert code == 0, err
+        return store.open(json.loads(out)["runs"][0]["run"], "run")
+
+    return train
+
+
+@pytest.mark.parametrize("modality", ["film", "note"])
+def test_stage_one_on_features_of_a_tuned_encoder_is_the_run_that_tuned_it(tuned_features, groups, modality):
+    run_of, tuned = tuned_features("unimodal", modality), store.open(groups[modality] / "fold3", "run")
+    assert run_of.meta["best"]["epoch"] == 0 and run_of.meta["best"]["value"] is not None
+    both = [made.table("predictions/full.parquet").sort("part", "sample_id") for made in (run_of, tuned)]
+    assert both[0]["sample_id"].equals(both[1]["sample_id"])
+    np.testing.assert_allclose(*(table["y_score"].to_numpy() for table in both), atol=5e-3)  # features have 16 bits
+    assert run_of.table("history.parquet")["epoch"].unique().to_list() == [0]
+    anew = tuned_features("unimodal", modality, "--set", f"encoder.{modality}.start=scratch")
+    assert anew.meta["best"]["epoch"] == 1 and anew.folder != run_of.folder
+
+
+def test_another_encoder_than_the_run_tuned_is_refused(here, groups, capsys):
+    code, _, err = extract(capsys, "--modality", "film", "--encoder", "film=resnet34", "--weights", f"film={groups['film']}")
+    assert code == 2 and err.count("\n") == 1 and "of film_conv, not of resnet34" in err
+
+
+def test_the_head_of_another_task_is_left_where_it_is(tuned_features, monkeypatch):
+    whole = weights.end_weights
+    monkeypatch.setattr(weights, "end_weights", lambda *told: dataclasses.replace(whole(*told), task="another", digest="another"))
+    run_of = tuned_features("unimodal", "film", "--set", "train.lr=1e-9", "--out", "runs/another")
+    assert run_of.meta["best"]["epoch"] == 1  # its own head is trained, on the projection of that run
+    end = load_file(weights_file(run_of, "film"))
+    mine = load_file(run_of.file("weights.safetensors"))
+    torch.testing.assert_close(mine["encoders.film.project.0.weight"], end["encoders.film.project.0.weight"], atol=1e-6, rtol=0)
+    assert not torch.equal(mine["head.inner.weight"], end["head.inner.weight"])
+
+
+def weights_file(run_of, modality):
+    """What came with the features that a run was trained on."""
+    features = store.open("features/study/outcome", "features")
+    return dataset.open_encoded(features, modality, run_of.meta["fold"]).file(weights.END)
+
+
+def test_a_fusion_starts_from_the_projections_of_tuned_encoders(tuned_features):
+    run_of = tuned_features("concat", "film,note", "--set", "fusion.train.lr=1e-9")
+    for modality in ("film", "note"):
+        name = f"encoders.{modality}.project.0.weight"
+        end, mine = load_file(weights_file(run_of, modality)), load_file(run_of.file("weights.safetensors"))
+        torch.testing.assert_close(mine[name], end[name], atol=1e-6, rtol=0)
 
 
 def test_an_encoder_tuned_on_other_folds_is_refused(here, groups, capsys):
