@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from omnifuse import config, encodings, workspace
-from omnifuse.commands import preprocess_mimic
+from omnifuse import config, encodings, preparations, workspace
 from omnifuse.main import root
 from omnifuse.models import registry
 from omnifuse.preprocess.mimic.source import KNOWN_ROWS, MIMIC3, MIMIC4
@@ -59,7 +58,7 @@ def test_every_command_parses(line):
     if "method" in context.params and context.info_name == "train":
         assert context.params["method"] in config.packaged_names("methods")
     if context.command_path == "omnifuse preprocess mimic":
-        preprocess_mimic._options(workspace.Workspace(None, *workspace.check({})), options_of(context), context.params["sets"], None)
+        preparations.options("mimic", workspace.Workspace(None, *workspace.check({})), options_of(context), context.params["sets"], None)
 
 
 def options_of(context: click.Context) -> dict:
@@ -84,7 +83,7 @@ def test_every_yaml_is_accepted(path, tmp_path):
     (tmp_path / workspace.FILE).write_text(path.read_text())
     space = workspace.find(tmp_path)
     assert any(space.settings.values[name] for name in ("ehr", "manifest"))
-    preprocess_mimic._options(space, {}, (), None)
+    preparations.options("mimic", space, {}, (), None)
     named = {key.split(".")[1] for key in space.layers["extract"]}
     assert named <= set(READS)
     chosen = encodings.choose(space, {name: {"reads": READS[name]} for name in named}, (), {}, False)

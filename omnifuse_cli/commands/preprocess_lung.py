@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 import tempfile
 from pathlib import Path
 
 import click
 
-from omnifuse import config, console, options, workspace
+from omnifuse import console, options, preparations, workspace
 from omnifuse.preprocess.schema import ConfigError
 
 path = click.Path(path_type=Path)
-LISTS = ("windows", "sections", "ct_series_rule")
 
 
 @click.command(name="lung")
@@ -65,7 +63,7 @@ def command(
     from omnifuse.preprocess.lung import build
 
     space = workspace.find()
-    resolved = _options(space, given, sets, seed)
+    resolved = preparations.options("lung", space, given, sets, seed)
     target = out or space.output("cohorts", "lung")
     if dry_run:
         with tempfile.TemporaryDirectory() as scratch:
@@ -98,26 +96,6 @@ def _manifest(
     rows = write_manifest(tcia, made, console.progress)
     console.note(f"{rows:,} patients of the download stand in {console.place(made) if home == tcia else 'its manifest'}")
     return made, root or tcia
-
-
-def _options(space: workspace.Workspace, given: dict, sets: tuple[str, ...], seed: int | None):
-    """The options from the defaults, the workspace's `lung` settings by --set preprocess.NAME, and flags, in this order."""
-    from omnifuse.preprocess.lung.options import Options
-
-    fields = {}
-    for field in dataclasses.fields(Options):
-        default = field.default
-        fields[f"preprocess.{field.name}"] = config.Field(list(default) if isinstance(default, tuple) else default)
-    flags = {}
-    for name, value in given.items():
-        if value is not None:
-            told = [part.strip() for part in value.split(",")] if name in LISTS else value
-            text = "true" if told is True else told if isinstance(told, list) else str(told)
-            flags[f"preprocess.{name}"] = config.Leaf(text, f"--{name.replace('_', '-')}")
-    resolved = config.resolve(fields, [config.overrides(sets), flags])
-    values = {name.removeprefix("preprocess."): value for name, value in resolved.values.items()}
-    values["seed"] = seed if seed is not None else space.settings.values["seed"]
-    return Options(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
 
 
 def _show_plan(plan: dict, target: Path, as_json: bool) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import click
 
-from omnifuse import config, console, options, workspace
+from omnifuse import console, options, preparations, workspace
 from omnifuse.preprocess.schema import ConfigError
 
 TASKS = ("mortality", "phenotyping", "los", "los_remaining", "radiology")
@@ -96,7 +95,7 @@ def command(
     target = out or space.output("cohorts", "mimic")
     beside = {"cxr": cxr, "notes": notes, "signals": signals}
     folders = Folders(**{name: told or space.place(name) for name, told in beside.items()})
-    resolved = _options(space, given, sets, seed)
+    resolved = preparations.options("mimic", space, given, sets, seed)
     if dry_run:
         _show_plan(plan(source, resolved, folders), target, as_json)
         return
@@ -106,31 +105,6 @@ def command(
         _show(cohort.meta, audit)
         console.say(f"\ncohort: {console.place(target)}")
     console.finish(as_json, {"cohort": str(target), "meta": cohort.meta, "audit": audit})
-
-
-def _options(space: workspace.Workspace, given: dict, sets: tuple[str, ...], seed: int | None):
-    """The options of preprocessing from the packaged defaults, the workspace, --set and flags, in this order."""
-    from omnifuse.preprocess.mimic.options import Options
-
-    told = {name: value for name, value in given.items() if value is not None and value != ()}
-    if "los_thresholds" in told:
-        told["los_thresholds"] = [text.strip() for text in told["los_thresholds"].split(",")]
-    fields = {}
-    for field in dataclasses.fields(Options):
-        default = None if "None" in str(field.type) else field.default  # takes null as well as a value
-        fields[f"preprocess.{field.name}"] = config.Field(list(default) if isinstance(default, tuple) else default)
-    flags = {f"preprocess.{name}": config.Leaf(_text(value), f"--{name.replace('_', '-')}") for name, value in told.items()}
-    resolved = config.resolve(fields, [space.layers["preprocess"], config.overrides(sets), flags])
-    values = {name.removeprefix("preprocess."): value for name, value in resolved.values.items() if resolved.origins[name] != "default"}
-    values["seed"] = seed if seed is not None else space.settings.values["seed"]
-    kinds = {field.name: field.default for field in dataclasses.fields(Options)}
-    return Options(**{name: tuple(value) if isinstance(kinds[name], tuple) else value for name, value in values.items()})
-
-
-def _text(value):
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return [str(item) for item in value] if isinstance(value, (list, tuple)) else str(value)
 
 
 def _show_plan(plan: dict, target: Path, as_json: bool) -> None:
