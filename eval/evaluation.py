@@ -230,7 +230,8 @@ def _warnings(tests: tables.Tests, task: Task) -> list[str]:
             rare[label] = (fewer, "with" if fewer == counted["positives"] else "without")
     if len(rare) == 1 or (rare and task.kind == "binary"):
         label, (fewer, kind) = next(iter(rare.items()))
-        found.append(f"{plain(label)}: only {fewer} samples {kind} the outcome. Intervals on so few cover less than the 95% they promise.")
+        few = f"only {fewer} sample{'' if fewer == 1 else 's'} {kind} the outcome"
+        found.append(f"{plain(label)}: {few}. Intervals on so few cover less than the 95% they promise.")
     elif rare:
         found.append(
             f"{len(rare)} of {task.outputs} labels have fewer than {FEW_EVENTS} positives or negatives: read them one by one with care."

@@ -27,7 +27,7 @@ TEMPLATE = """# An omnifuse workspace. Commands run anywhere below this folder f
 ehr: {ehr}            # the folder with MIMIC-III's or MIMIC-IV's tables; `omnifuse demo --raw raw` writes synthetic ones
 seed: {seed}
 # cxr, notes, signals:    folders of films, notes and recordings beside the tables; manifest: of your own tables; model_dir
-# preprocess:             # options of `omnifuse preprocess mimic`, for example
+# preprocess:             # options of `omnifuse preprocess mimic` and `lung`, for example
 #   step_hours: 2
 # train:                  # see `omnifuse config` for every key, its value and where it comes from
 #   lr: 2e-4

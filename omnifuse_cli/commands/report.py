@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from omnifuse import chosen, console, evaluations, options, workspace
+from omnifuse import chosen, console, evaluations, options, truths, workspace
 from omnifuse.commands.eval import judge
 from omnifuse.preprocess import store
 
@@ -50,7 +50,7 @@ def command(
 
 
 def _current(task: str | None, cohort: str | None) -> Path | None:
-    """The folder of the report that is there, if it is whole and judges exactly the runs that `omnifuse eval` would."""
+    """The folder of the report that is there, if it is whole and judges exactly the runs that `omnifuse eval` would, by the truth that there is."""
     space = workspace.find()
     path, opened = chosen.cohort(space, cohort)
     name = chosen.task(opened, task, space.settings.values["task"])
@@ -60,4 +60,7 @@ def _current(task: str | None, cohort: str | None) -> Path | None:
     report = store.open(target, "report")
     report.verify()
     runs = evaluations.find(chosen.runs_path(space, path, name))
-    return target if report.meta.get("judged") == sorted(run.fingerprint for run in runs) else None
+    if report.meta.get("judged") != sorted(run.fingerprint for run in runs):
+        return None
+    ceilings = truths.read(space, path, opened, name, None)  # a truth that came later has something to say to it
+    return target if report.meta.get("truth") == (ceilings and ceilings.fingerprint) else None

@@ -154,3 +154,16 @@ def test_the_other_settings_truth_gives_no_ceiling(made, monkeypatch, capsys):
     monkeypatch.chdir(made)
     assert look("mimic", "mortality", made / "raw-lung-truth") is None
     assert "grades of lung lesions, not of mortality" in capsys.readouterr().err
+
+
+def test_a_report_made_before_its_truth_came_is_made_anew(made, study, capsys):
+    shutil.copytree(made / "runs/mimic/mortality", study / "runs/mimic/mortality")
+    told = lambda: json.loads(run(capsys, "report", "--cohort", "mimic", "--task", "mortality", "--json")[1])["report"]
+    truth = study / "raw-truth"
+    truth.rename(study / "away")
+    page = study / told()
+    assert "ceiling" not in page.read_text().lower()
+    before = page.stat().st_ino
+    assert (study / told()).stat().st_ino == before  # nothing has changed
+    (study / "away").rename(truth)
+    assert "ceiling" in (study / told()).read_text().lower()
