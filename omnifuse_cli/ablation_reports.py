@@ -70,7 +70,7 @@ def announce(ablation: Ablation, device: str, jobs: int) -> None:
     """The number of runs and the time that they will take, before anything is trained."""
     cells = ablation.cells()
     missing = [cell for cell in cells if cell.state != "finished"]
-    told = f"{ablation.grid.name}: {len(cells)} runs, {len(cells) - len(missing)} of them finished"
+    told = f"{ablation.name}: {len(cells)} runs, {len(cells) - len(missing)} of them finished"
     if missing:
         from omnifuse.pace import predicted_seconds
 
@@ -92,7 +92,7 @@ def judge(ablation: Ablation, predictions, *, ceilings, resamples: int, margin: 
     plan, grid = ablation.entries[0].plan, ablation.grid
     samples = plan.cohort.table(f"samples/{plan.task.name}.parquet")
     titles = {entry.row: entry.title for entry in ablation.entries if entry.row != ablations.SINGLE}
-    layout = numbers.Layout(grid.name, grid.about, titles, grid.questions, ablation.modalities, _costs(ablation))
+    layout = numbers.Layout(ablation.name, ablation.about, titles, grid.questions, ablation.modalities, _costs(ablation))
     trained = train_patients(plan.cohort.table("parts.parquet"), samples)
     how = {"resamples": resamples, "margin": margin, "seed": seed, "progress": console.progress}
     return numbers.judge(predictions, layout, task=plan.task, train_patients=trained, ceilings=ceilings, **how)
@@ -118,7 +118,7 @@ def write(ablation: Ablation, results: dict[str, Any], space, lost: dict[Path, s
     from omnifuse.eval import ablation_figures, ablation_page
 
     plan = ablation.entries[0].plan
-    folder = chosen.report_path(space, plan.cohort.folder, plan.task.name) / "ablation" / ablation.grid.name
+    folder = chosen.report_path(space, plan.cohort.folder, plan.task.name) / "ablation" / ablation.name
     curves, table = ablation_figures.draw_curves(results), ablation_figures.draw_table(results)
     text = ablation_page.markdown(results, figure="curves.png" if curves else None) + _lost(lost)
     with store.create(folder, KIND, fingerprint=store.digest(results)) as out:
@@ -130,7 +130,7 @@ def write(ablation: Ablation, results: dict[str, Any], space, lost: dict[Path, s
             if image is not None:
                 with store.atomic(out.path(name)) as path:
                     path.write_bytes(image)
-    _to_tensorboard(plan.out / "tensorboard" / ablation.grid.name, results, text, folder)
+    _to_tensorboard(plan.out / "tensorboard" / ablation.name, results, text, folder)
     return folder
 
 

@@ -46,6 +46,16 @@ class Ablation:
     modalities: list[str]
     folds: list[int]
     entries: list[Entry]
+    tuned: bool = False  # with what `omnifuse tune` found
+
+    @property
+    def name(self) -> str:
+        """Its tables stand beside those of the untuned one."""
+        return f"{self.grid.name}-tuned" if self.tuned else self.grid.name
+
+    @property
+    def about(self) -> str:
+        return f"{self.grid.about} Every method with what tuning found for it." if self.tuned else self.grid.about
 
     def cells(self) -> list[Cell]:
         """Every run that is needed, once, those that others start from first."""
@@ -84,7 +94,7 @@ def plan(grid: Grid, *, modalities: list[str], tuned: bool = False, **asked: Any
     if grid.singles:  # the very runs that the rows start from
         alone = {name: first.get(name) or runs(trainings.STAGE_ONE, (name,), {}) for name in modalities}
         entries += [Entry(SINGLE, "best single modality", (name,), plan) for name, plan in alone.items()]
-    return Ablation(grid, modalities, entries[0].plan.folds, entries)
+    return Ablation(grid, modalities, entries[0].plan.folds, entries, tuned)
 
 
 def train(ablation: Ablation, *, jobs: int, device: str, progress=Silent) -> dict[Path, str]:

@@ -50,7 +50,7 @@ def command(
 
 
 def _current(task: str | None, cohort: str | None) -> Path | None:
-    """The folder of the report that is there, if it is whole and judges exactly the runs that `omnifuse eval` would, by the truth that there is."""
+    """The folder of the report that is there, if it is whole and `omnifuse eval` would judge the same runs by the same truth."""
     space = workspace.find()
     path, opened = chosen.cohort(space, cohort)
     name = chosen.task(opened, task, space.settings.values["task"])

@@ -139,6 +139,17 @@ def test_the_best_is_a_layer_and_a_name(inside):
     assert tunings.winners(study / "runs/tiny/binary") == {told["best"]["run"].removesuffix("/fold0")}
 
 
+def test_the_tables_of_tuned_methods_stand_beside_the_others(inside, capsys):
+    study, _ = inside
+    (study / "one.yaml").write_text("about: One.\ncolumns: all\nrows:\n  a: {title: Concat, method: concat}\n")
+    for more in ((), ("--tuned",)):
+        code, _, err = run(capsys, "eval", "--ablate", "--grid", "one.yaml", "--resamples", "100", *more, *QUICK)
+        assert code == 0, err
+    texts = [(study / f"reports/tiny/binary/ablation/{name}/table.md").read_text() for name in ("one", "one-tuned")]
+    assert ["with what tuning found" in text for text in texts] == [False, True]
+    assert (study / "runs/tiny/binary/tensorboard/one-tuned").is_dir()
+
+
 def test_a_tuning_of_another_cohort_is_not_taken(tuned, tmp_path, monkeypatch, capsys):
     shutil.copytree(tuned[0], tmp_path / "study")
     monkeypatch.chdir(tmp_path / "study")
