@@ -395,7 +395,7 @@ def run(tmp_path):
     encoder = ResNet34([1, 32, 32], dim=8)
     tensors = {f"encoders.cxr.{name}": tensor.contiguous().numpy() for name, tensor in encoder.state_dict().items()}
     built = {"encoders": {"cxr": {"name": "resnet34", "dim": 8, "architecture": {"a": 1}}}}
-    with store.create(tmp_path / "run", "run", fingerprint="x", meta={"built": built}) as out:
+    with store.create(tmp_path / "run", "run", fingerprint="x", meta={"built": built, "task": "mortality"}) as out:
         store.write_safetensors(out.path("weights.safetensors"), tensors | {"head.weight": np.ones(2, np.float32)})
     return encoder, tmp_path / "run"
 

@@ -139,8 +139,9 @@ def test_the_best_is_a_layer_and_a_name(inside):
     assert tunings.winners(study / "runs/tiny/binary") == {told["best"]["run"].removesuffix("/fold0")}
 
 
-def test_the_tables_of_tuned_methods_stand_beside_the_others(inside, capsys):
-    study, _ = inside
+def test_the_tables_of_tuned_methods_stand_beside_the_others(tuned, tmp_path, monkeypatch, capsys):
+    study = shutil.copytree(tuned[0], tmp_path / "study")
+    monkeypatch.chdir(study)
     (study / "one.yaml").write_text("about: One.\ncolumns: all\nrows:\n  a: {title: Concat, method: concat}\n")
     for more in ((), ("--tuned",)):
         code, _, err = run(capsys, "eval", "--ablate", "--grid", "one.yaml", "--resamples", "100", *more, *QUICK)
