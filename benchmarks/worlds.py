@@ -96,7 +96,7 @@ def _group(cohort: str, task: str, modality: str) -> Path:
 
 
 def results_of(folder: Path, setting: str, grid: str) -> Path:
-    return folder / "reports" / SETTINGS[setting]["name"] / TASKS[setting] / "ablation" / grid / "results.json"
+    return folder / "reports" / SETTINGS[setting]["name"] / f"{TASKS[setting]}-ablation" / grid / "results.json"
 
 
 def run(asked) -> None:

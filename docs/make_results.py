@@ -1,6 +1,6 @@
 """docs/results.md and the tables below docs/results, from what `omnifuse eval --ablate` and the benchmarks wrote, as it is.
 
-    python docs/make_results.py --part "Mortality=study/reports/mimic/mortality/ablation/table4" ... --told "The 32 worlds=worlds.md"
+    python docs/make_results.py --part "Mortality=study/reports/mimic/mortality-ablation/table4" ... --told "The 32 worlds=worlds.md"
 
 A part is the folder of a grid. results.md is docs/results/head.md with the figure of each part and a link to its tables; nothing is typed
 in by hand but the head.

@@ -101,7 +101,7 @@ class Stage:
     Args:
         part: whose samples it learns from.
         modalities: the only ones visible, on samples that possess one of them; None: all.
-        epochs, patience: at most so many; the training configuration may say less. None: what it says. A stage of 0 epochs is judged alone.
+        epochs, patience: at most so many; the training configuration may say less. None: what it says. 0 epochs: it only judges.
         monitor: `auroc` (macro over the labels defined on `monitor_part`; `auroc/HEAD` for a head), `loss`, or a name that `after_epoch`
             puts into `context.metrics`.
         better: `max` or `min`; None: min for `loss`, else max.

@@ -152,12 +152,11 @@ def _keep_end(builder: store.Builder, items: Any, recipe: Recipe) -> dict[str, A
     """end.safetensors, and what the manifest tells of it: of a run's encoder only."""
     if recipe.keep != "pooled" or recipe.weights is None or not recipe.weights.native:
         return {}
-    encoder = recipe.whole(items)
-    if (architecture := encoder.end()) is None:
+    if (end := recipe.whole(items).end()) is None:
         return {}
-    parts = ("project.", "pool.") if encoder.reads == "image" else ("project.",)
-    tensors = {f"encoders.{items.modality}.{name}": x for name, x in encoder.state_dict().items() if name.startswith(parts)}
-    tensors |= {f"head.{name}": x for name, x in recipe.weights.head().items()}
+    architecture, state = end
+    tensors = {f"encoders.{items.modality}.{name}": tensor for name, tensor in state.items()}
+    tensors |= {f"head.{name}": tensor for name, tensor in recipe.weights.head().items()}
     store.write_safetensors(builder.path(END), {name: tensor.contiguous().numpy() for name, tensor in tensors.items()})
     return {"end": {"architecture": architecture, "task": recipe.weights.task}}
 

@@ -91,13 +91,19 @@ class Encoder(nn.Module):
             self.project, self.dim = nn.Identity(), project[0].in_features
         return self
 
-    def end(self) -> dict[str, Any] | None:
-        """How `encoders.embedding` builds what stands after the features of `bare`; None where there is no `project`."""
-        if not isinstance(project := getattr(self, "project", None), nn.Sequential):
+    def end(self) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+        """What stands after the features of `bare`: the `architecture` by which `encoders.embedding` builds it, and its state_dict.
+
+        None where that is no projection of one Linear, with or without a LayerNorm.
+        """
+        project = getattr(self, "project", None)
+        if not isinstance(project, nn.Sequential) or [type(part) for part in project] not in ([nn.Linear], [nn.Linear, nn.LayerNorm]):
             return None
         # Films and slices are pooled after they became features; what else is pooled was so before.
         pool = getattr(self, "pool", None) if self.reads == "image" else None
-        return {"pool": getattr(pool, "kind", "mean"), "dim": project[0].out_features, "norm": len(project) > 1}
+        parts = ("project.",) if pool is None else ("project.", "pool.")
+        architecture = {"pool": getattr(pool, "kind", "mean"), "dim": project[0].out_features, "norm": len(project) > 1}
+        return architecture, {name: tensor for name, tensor in self.state_dict().items() if name.startswith(parts)}
 
     def learnable(self) -> list[nn.Parameter]:
         """What training may change; all of it by default."""

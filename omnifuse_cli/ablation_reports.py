@@ -1,6 +1,6 @@
 """What `omnifuse eval --ablate` does: says what it will train and how long that takes, trains, predicts, judges, and writes the tables.
 
-reports/COHORT/TASK/ablation/GRID/    cells.csv  questions.csv  table.md  table.png  curves.png  results.json
+reports/COHORT/TASK-ablation/GRID/    cells.csv  questions.csv  table.md  table.png  curves.png  results.json
 runs/COHORT/TASK/tensorboard/GRID/    the same numbers, tables and figures for TensorBoard
 """
 
@@ -118,7 +118,7 @@ def write(ablation: Ablation, results: dict[str, Any], space, lost: dict[Path, s
     from omnifuse.eval import ablation_figures, ablation_page
 
     plan = ablation.entries[0].plan
-    folder = chosen.report_path(space, plan.cohort.folder, plan.task.name) / "ablation" / ablation.name
+    folder = chosen.report_path(space, plan.cohort.folder, f"{plan.task.name}-ablation") / ablation.name
     curves, table = ablation_figures.draw_curves(results), ablation_figures.draw_table(results)
     text = ablation_page.markdown(results, figure="curves.png" if curves else None) + _lost(lost)
     with store.create(folder, KIND, fingerprint=store.digest(results)) as out:

@@ -6,13 +6,14 @@ other configuration has another KEY.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from omnifuse import choices, chosen, config, tunings
+from omnifuse import choices, chosen, config, console, tunings
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError, ConfigError, Silent, Task
 from omnifuse.workspace import Workspace
@@ -213,6 +214,8 @@ def plan(
     layer = tunings.require_best(space, opened, name, method, names) if tuned is True else tuned or {}
     unused = [modality for modality in held if modality not in names]
     resolved = choices.resolve(space, method, mine, config_file, sets, flags, seed, tuned=layer, unused=unused)
+    if tuned is True:
+        _tell_overruled(method, choices.in_scope(layer, stage_one=False), resolved)
     starting = None
     if config.packaged("methods", method)[1].get("stage1", STAGE_ONE) is not None:
         starting = choices.resolve(space, STAGE_ONE, mine, config_file, sets, flags, seed, stage_one=True, tuned=layer, unused=unused)
@@ -222,6 +225,20 @@ def plan(
     known = opened.meta["splits"]["folds"]
     return Plan(space, opened, features, Task.from_json(name, opened.meta["tasks"][name]), method, names, mine, _folds(folds, known), init,
                 resolved, starting, weights, chosen.runs_path(space, path, name, out))  # fmt: skip
+
+
+def _tell_overruled(method: str, layer: dict[str, config.Leaf], resolved: config.Resolved) -> None:
+    """What was tuned gives way to what is told, and `--set train.lr` is easily told for the sake of stage 1."""
+    lost = [name for name in layer if resolved.origins.get(name, "").startswith("--set")]
+    if lost:
+        _note_once(
+            f"{method}: --set wins over what tuning found for {', '.join(lost)}; --set {choices.STAGE1}NAME=VALUE is for stage 1 alone"
+        )
+
+
+@functools.cache
+def _note_once(text: str) -> None:
+    console.note(text)
 
 
 def _weights(encoder: str, about: dict[str, Any], model_dir: Path | None):

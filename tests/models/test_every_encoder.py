@@ -88,6 +88,23 @@ def test_shapes_are_what_it_says(encoder):
     assert all(len(part) for part in real(encoded)) and encoded.pooled.std(0).max() > 1e-3  # it says different things of samples
 
 
+@pytest.mark.parametrize("name", [name for name in ENCODERS if made(name).end()])
+def test_features_and_the_end_make_the_encoder(name):
+    """What `extract` keeps of an encoder and what `embedding` builds of its end say what the whole encoder says."""
+    encoder = made(name)
+    values, mask = sample(encoder)
+    whole, (architecture, state) = encoder(values, mask).pooled, encoder.end()
+    bare = made(name).bare()
+    if encoder.reads == "image":  # each film by itself
+        films = [bare(values[:, [place]], torch.ones(len(values), 1, dtype=torch.bool)).pooled for place in range(values.shape[1])]
+        features, real_rows = torch.stack(films, 1), mask
+    else:
+        features, real_rows = bare(values, mask).pooled[:, None], torch.ones(len(values), 1, dtype=torch.bool)
+    after = registry.build_encoder({"name": "embedding", "architecture": architecture}, bare.dim, 1, "m").eval()
+    after.load_state_dict(state)
+    torch.testing.assert_close(after(features, real_rows).pooled, whole, rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("train", [False, True])
 def test_neither_batch_nor_order_changes_a_sample(encoder, train):
     """In train mode too: what is dropped belongs to the sample, and there are no statistics of a batch."""

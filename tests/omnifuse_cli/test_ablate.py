@@ -52,7 +52,7 @@ def inside(study, monkeypatch):
 
 
 def test_the_tables_are_there_and_whole(inside):
-    folder = inside / "reports/small/binary/ablation/mine"
+    folder = inside / "reports/small/binary-ablation/mine"
     store.open(folder, "ablation").verify()
     results = json.loads((folder / "results.json").read_text())
     columns = ["ehr+cxr", "ehr+rep", "cxr+rep", "ehr+cxr+rep"]
@@ -74,7 +74,7 @@ def test_imputing_rows_are_trained_once_on_all_and_pairs_on_themselves(inside):
 
 
 def test_again_trains_nothing_and_says_the_same(inside, capsys):
-    folder = inside / "reports/small/binary/ablation/mine"
+    folder = inside / "reports/small/binary-ablation/mine"
     before = (folder / "results.json").read_bytes()
     stamps = {path: path.stat().st_mtime_ns for path in inside.glob("runs/**/manifest.json")}
     code, out, _ = run(capsys, *ASK)
@@ -87,7 +87,7 @@ def test_a_run_that_is_missing_alone_is_trained_again(inside, capsys):
     import shutil
 
     folder = next((inside / "runs/small/binary/concat-ehr+cxr").glob("*/fold1"))
-    before = json.loads((inside / "reports/small/binary/ablation/mine/results.json").read_text())
+    before = json.loads((inside / "reports/small/binary-ablation/mine/results.json").read_text())
     shutil.rmtree(folder)
     code, out, _ = run(capsys, *ASK, "--dry-run")
     assert code == 0 and re.search(r"mine: 16 runs, 15 of them finished; about \d+ s", out) and not folder.exists()
@@ -98,13 +98,13 @@ def test_a_run_that_is_missing_alone_is_trained_again(inside, capsys):
     assert json.loads(out)["runs"][0]["run"] == str(folder)
     code, out, _ = run(capsys, *ASK)
     assert code == 0 and (folder / "manifest.json").is_file()
-    after = json.loads((inside / "reports/small/binary/ablation/mine/results.json").read_text())
+    after = json.loads((inside / "reports/small/binary-ablation/mine/results.json").read_text())
     assert [cell["auroc"] for cell in after["cells"]] == [cell["auroc"] for cell in before["cells"]]
 
 
 def test_two_jobs_say_the_same_as_one(inside, tmp_path_factory):
     other = _ablate(tmp_path_factory.mktemp("jobs") / "study", "--jobs", "2")
-    mine, theirs = (json.loads((place / "reports/small/binary/ablation/mine/results.json").read_text()) for place in (inside, other))
+    mine, theirs = (json.loads((place / "reports/small/binary-ablation/mine/results.json").read_text()) for place in (inside, other))
     assert [(cell["row"], cell["column"], cell["auroc"]) for cell in mine["cells"]] == [
         (cell["row"], cell["column"], cell["auroc"]) for cell in theirs["cells"]
     ]
@@ -137,7 +137,7 @@ def test_tensorboard_has_the_same_numbers(inside):
 
     events = EventAccumulator(str(inside / "runs/small/binary/tensorboard/mine"))
     events.Reload()
-    results = json.loads((inside / "reports/small/binary/ablation/mine/results.json").read_text())
+    results = json.loads((inside / "reports/small/binary-ablation/mine/results.json").read_text())
     cell = next(cell for cell in results["cells"] if (cell["row"], cell["column"], cell["drop"]) == ("f", "cxr+rep", ""))
     assert events.Scalars("ablation/f/cxr+rep")[0].value == pytest.approx(cell["auroc"], abs=1e-6)
     assert {"table", "curves"} <= set(events.Tags()["images"]) and events.Tags()["tensors"]
@@ -179,5 +179,5 @@ def test_a_lost_run_leaves_the_others_and_is_told(inside, capsys, monkeypatch):
     monkeypatch.setattr(training, "train", fragile)
     code, _, err = run(capsys, "eval", "--ablate", "--grid", "lost.yaml", "--fold", "0", "--resamples", "100", *QUICK)
     assert code == 8 and "were lost" in err
-    page = (inside / "reports/small/binary/ablation/lost/table.md").read_text()
+    page = (inside / "reports/small/binary-ablation/lost/table.md").read_text()
     assert re.search(r"\(a\) A \| 0\.\d+", page) and re.search(r"\(b\) B \| -", page) and "Lost to a number that is not finite" in page

@@ -16,7 +16,7 @@ import polars as pl
 import pytest
 from command_line import run
 
-from omnifuse import evaluations, jobs, tunings, workspace
+from omnifuse import evaluations, jobs, trainings, tunings, workspace
 from omnifuse.models.extraction import extract
 from omnifuse.preprocess import store
 from omnifuse.preprocess.normaliser import fit_normaliser
@@ -130,6 +130,13 @@ def test_train_finds_the_winner_trained(inside, capsys, how):
     assert (found["state"], found["run"]) == ("finished", str(study / "runs/tiny/binary" / expected))
 
 
+@pytest.mark.parametrize("scope, told", [("", True), ("fusion.", True), ("stage1.", False)])
+def test_it_is_told_where_set_wins_over_what_tuning_found(inside, capsys, scope, told):
+    trainings._note_once.cache_clear()
+    code, _, err = run(capsys, "train", "--method", "concat", "--tuned", "--dry-run", *QUICK, "--set", f"{scope}train.lr=1e-3")
+    assert code == 0 and ("concat: --set wins over what tuning found for train.lr;" in err) == told
+
+
 def test_the_best_is_a_layer_and_a_name(inside):
     study, told = inside
     space, cohort = workspace.find(), store.open(study / "cohorts/tiny", "cohort")
@@ -146,9 +153,12 @@ def test_the_tables_of_tuned_methods_stand_beside_the_others(tuned, tmp_path, mo
     for more in ((), ("--tuned",)):
         code, _, err = run(capsys, "eval", "--ablate", "--grid", "one.yaml", "--resamples", "100", *more, *QUICK)
         assert code == 0, err
-    texts = [(study / f"reports/tiny/binary/ablation/{name}/table.md").read_text() for name in ("one", "one-tuned")]
+    texts = [(study / f"reports/tiny/binary-ablation/{name}/table.md").read_text() for name in ("one", "one-tuned")]
     assert ["with what tuning found" in text for text in texts] == [False, True]
     assert (study / "runs/tiny/binary/tensorboard/one-tuned").is_dir()
+    code, _, err = run(capsys, "eval", "--resamples", "100")  # the report of the task is made beside them, not over them
+    assert code == 0, err
+    assert [(study / f"reports/tiny/binary-ablation/{name}/table.md").read_text() for name in ("one", "one-tuned")] == texts
 
 
 def test_a_tuning_of_another_cohort_is_not_taken(tuned, tmp_path, monkeypatch, capsys):
