@@ -48,9 +48,9 @@ def of_questions(results: dict[str, Any]) -> list[str]:
     return told
 
 
-def tell(out: Path, setting: str, sizes: list[int]) -> None:
+def tell(out: Path, setting: str, sizes: list[int], tune: bool) -> None:
     for size in sizes:
-        path = worlds.results_of(out / setting / str(size), setting, GRID.stem)
+        path = worlds.results_of(out / setting / str(size), setting, GRID.stem, tune)
         if not path.is_file():
             continue
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -66,15 +66,16 @@ def main() -> None:
     parser.add_argument("--setting", choices=worlds.SETTINGS, default="mortality")
     parser.add_argument("--patients", type=int, nargs="+", default=[500, 2000, 8000])
     parser.add_argument("--keep", action="store_true", help="keep raw files, cohorts and runs")
+    parser.add_argument("--tune", action="store_true", help="rates chosen on val, as benchmarks/worlds.py does")
     parser.add_argument("--tell", action="store_true", help="only print what is finished")
     asked = parser.parse_args()
     out = asked.out.absolute()
     for size in [] if asked.tell else asked.patients:
         folder = out / asked.setting / str(size)
-        if not worlds.results_of(folder, asked.setting, GRID.stem).is_file():
-            seconds = worlds.chain(folder, "default", SEED, asked.setting, size, 1, str(GRID), asked.keep)
+        if not worlds.results_of(folder, asked.setting, GRID.stem, asked.tune).is_file():
+            seconds = worlds.chain(folder, "default", SEED, asked.setting, size, 1, str(GRID), asked.tune, asked.keep)
             print(f"{asked.setting}, {size} patients: {seconds:.0f} s", file=sys.stderr, flush=True)
-    tell(out, asked.setting, asked.patients)
+    tell(out, asked.setting, asked.patients, asked.tune)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@
 
 Each world is one clinic, and goes through the public commands: raw files, cohort, encoders of films, slices and texts that are trained
 alone on each fold's training patients and then kept as they are (as the paper keeps its own), and `omnifuse eval --ablate --grid claims`
-over five folds. What is finished stays: the same command goes on. Raw files and cohorts are removed when a world is told.
+over five folds. With --tune, concatenation and OmniFuse first choose among the same rates, by the val part of fold 0. What is finished
+stays: the same command goes on. Raw files and cohorts are removed when a world is told.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ SETTINGS = {
 TASKS = {"mortality": "mortality", "subtyping": "subtyping"}
 # What the encoders are trained with, from nothing, and what the fusions are: few samples, so small steps. Each keeps its best epoch (A25).
 ENCODERS = ["train.lr=1e-3", "train.batch_size=32", "train.epochs=30", "train.patience=8", "train.tensorboard=false"]
-FUSIONS = ["train.lr=1e-3", "train.batch_size=64", "train.epochs=15", "train.patience=3", "train.tensorboard=false"]
+FUSIONS = ["{rate}=1e-3", "train.batch_size=64", "train.epochs=15", "train.patience=3", "train.tensorboard=false"]
+RATES = "train.lr: {choice: [1e-3, 2e-4, 5e-5]}\n"  # the rate of a stage 1 is not tuned: all trials share it
 SMALL = ["encoder.ehr.hidden=64", "encoder.ehr.layers=1"]
 
 
@@ -59,7 +61,7 @@ def omnifuse(line: str) -> str:
     return told.getvalue()
 
 
-def chain(folder: Path, world: str, seed: int, setting: str, patients: int, jobs: int, grid: str, keep: bool) -> float:
+def chain(folder: Path, world: str, seed: int, setting: str, patients: int, jobs: int, grid: str, tune: bool, keep: bool) -> float:
     """One world to its results.json; seconds."""
     how, task, started = SETTINGS[setting], TASKS[setting], time.monotonic()
     sets = lambda pairs: "".join(f" --set {pair}" for pair in pairs)
@@ -78,9 +80,13 @@ def chain(folder: Path, world: str, seed: int, setting: str, patients: int, jobs
             omnifuse(f"train --task {task} --method unimodal --modality {modality} --tune-encoder{sets(ENCODERS)}")
         tuned = "".join(f" --weights {modality}={_group(how['name'], task, modality)}" for modality in how["encoders"])
         omnifuse(f"extract --task {task} --modalities {how['modalities']}{chosen}{tuned}")
-        small = SMALL if setting == "mortality" else []
-        told = f"--ablate --grid {shlex.quote(grid)} --task {task} --modalities {how['modalities']} --jobs {jobs} --resamples 500"
-        omnifuse(f"eval {told}{sets(FUSIONS + small)}")
+        rate = "stage1.train.lr" if tune else "train.lr"
+        fusions = sets([pair.format(rate=rate) for pair in FUSIONS] + (SMALL if setting == "mortality" else []))
+        same = f"--task {task} --modalities {how['modalities']} --jobs {jobs}{fusions}"
+        if tune:
+            Path("rates.yaml").write_text(RATES)
+            omnifuse(f"tune --method concat --method omnifuse --space rates.yaml --search grid {same}")
+        omnifuse(f"eval --ablate{' --tuned' if tune else ''} --grid {shlex.quote(grid)} {same} --resamples 500")
         if not keep:
             for name in ("raw", "cohorts", "features", "runs"):
                 shutil.rmtree(name, ignore_errors=True)
@@ -95,8 +101,9 @@ def _group(cohort: str, task: str, modality: str) -> Path:
     return max(groups, key=lambda path: (path / "group.json").stat().st_mtime_ns)
 
 
-def results_of(folder: Path, setting: str, grid: str) -> Path:
-    return folder / "reports" / SETTINGS[setting]["name"] / f"{TASKS[setting]}-ablation" / grid / "results.json"
+def results_of(folder: Path, setting: str, grid: str, tune: bool) -> Path:
+    name = f"{grid}-tuned" if tune else grid
+    return folder / "reports" / SETTINGS[setting]["name"] / f"{TASKS[setting]}-ablation" / name / "results.json"
 
 
 def run(asked) -> None:
@@ -105,9 +112,9 @@ def run(asked) -> None:
     members = [worldset.find(name) for name in asked.worlds] if asked.worlds else worldset.members()
     for member in members:
         folder = Path(asked.out).absolute() / asked.setting / member.name
-        if results_of(folder, asked.setting, asked.grid).is_file():
+        if results_of(folder, asked.setting, asked.grid, asked.tune).is_file():
             continue
-        seconds = chain(folder, member.full_name, member.seed, asked.setting, asked.patients, asked.jobs, asked.grid, asked.keep)
+        seconds = chain(folder, member.full_name, member.seed, asked.setting, asked.patients, asked.jobs, asked.grid, asked.tune, asked.keep)
         about = {"world": member.full_name, "patients": asked.patients, "seconds": round(seconds, 1), "set": worldset.fingerprint()}
         (folder / "world.json").write_text(json.dumps(about))
         print(f"{asked.setting} {member.full_name}: {seconds:.0f} s", file=sys.stderr, flush=True)
@@ -120,7 +127,7 @@ def tell(asked) -> None:
     for setting in SETTINGS:
         for member in worldset.members():
             folder = Path(asked.out) / setting / member.name
-            path = results_of(folder, setting, asked.grid)
+            path = results_of(folder, setting, asked.grid, asked.tune)
             if path.is_file():
                 found.setdefault(setting, {})[member.full_name] = json.loads(path.read_text()) | json.loads(
                     (folder / "world.json").read_text()
@@ -136,6 +143,7 @@ def main() -> None:
         command.set_defaults(function=function)
         command.add_argument("--out", required=True)
         command.add_argument("--grid", default="claims")
+        command.add_argument("--tune", action="store_true", help="rates chosen on val; tables of what was so chosen")
         if name == "tell":
             command.add_argument("--figures", help="a folder for the figure")
             continue
