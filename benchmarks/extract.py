@@ -37,6 +37,7 @@ from transformers.utils import logging
 
 from omnifuse.models import decoding, registry
 from omnifuse.models.encoded import BLOCK, encode_items
+from omnifuse.models.parts.texts import Texts
 from omnifuse.models.parts.windows import Windows
 from omnifuse.models.rows import Means, Recipe, Rows, cast_once, choose_dtype
 from omnifuse.models.weights import find_weights
@@ -164,7 +165,8 @@ def run_places(batches: list[list[int]], window: int) -> int:
     places = 0
     for batch in batches:
         sizes = torch.tensor(batch)
-        windows = Windows.cut(torch.arange(int(sizes.max())) < sizes[:, None], window)
+        real = torch.arange(int(sizes.max())) < sizes[:, None]
+        windows = Windows.cut(Texts.of(real.long(), real), window)
         places += sum(len(group) * (int(windows.length[group].max()) + 2) for group in windows.groups())
     return places
 

@@ -114,7 +114,8 @@ def run(asked) -> None:
         folder = Path(asked.out).absolute() / asked.setting / member.name
         if results_of(folder, asked.setting, asked.grid, asked.tune).is_file():
             continue
-        seconds = chain(folder, member.full_name, member.seed, asked.setting, asked.patients, asked.jobs, asked.grid, asked.tune, asked.keep)
+        clinic = (member.full_name, member.seed, asked.setting, asked.patients)
+        seconds = chain(folder, *clinic, asked.jobs, asked.grid, asked.tune, asked.keep)
         about = {"world": member.full_name, "patients": asked.patients, "seconds": round(seconds, 1), "set": worldset.fingerprint()}
         (folder / "world.json").write_text(json.dumps(about))
         print(f"{asked.setting} {member.full_name}: {seconds:.0f} s", file=sys.stderr, flush=True)

@@ -46,7 +46,7 @@ class Encoder(nn.Module):
 
         series, embedding   [B, T, input_dim] float; [B, input_dim] of a vector modality. An embedding with levels has a list of widths
         image               [B, T, C, H, W] uint8, or float in 0..1; T films or slices; input_dim [C, H, W]
-        text                [B, T] int64 word pieces without special tokens; input_dim 0
+        text                [B, T] int64 word pieces without special tokens, parts.texts.END after each of a sample's texts; input_dim 0
         signal              [B, T, input_dim] float; T moments, input_dim leads
 
     One that has published weights names them (`published`, see models/weights.py) and takes them in `load`; what their files decide of

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from omnifuse.models import decoding, registry
 from omnifuse.models.distributed import Processes
 from omnifuse.models.encoding import Encoded, Encoder
+from omnifuse.models.parts.texts import END
 from omnifuse.models.weights import Weights
 from omnifuse.preprocess.schema import ConfigError, NumericalError
 
@@ -47,7 +48,8 @@ class Recipe:
         """As JSON. What is raw depends on no weights but those of a tokeniser, which come with them."""
         told = {"recipe": RECIPE, "keep": self.keep, "weights": self.weights and self.weights.digest}
         if self.keep == "raw":
-            return told | {"encoder": self.encoder["name"]}
+            ended = {"ended": True} if registry.find("encoder", self.encoder["name"]).reads == "text" else {}  # with END after each
+            return told | {"encoder": self.encoder["name"]} | ended
         return told | {"encoder": self.encoder, "dtype": str(self.dtype)}
 
     def build(self, items: Any) -> Encoder:
@@ -108,7 +110,7 @@ class Rows:
         for number, numbers in blocks:
             pieces = self.tokenise([self.items.text(int(item)) for item in numbers])
             reasons: list[str | None] = [None if len(piece) else "is empty" for piece in pieces]
-            rows: list[np.ndarray] = [piece.astype(np.int32) for piece in pieces]
+            rows: list[np.ndarray] = [np.append(piece, END).astype(np.int32) for piece in pieces]
             if self.encoder is not None:
                 for batch in decoding.bucket([len(piece) for piece in pieces], self.means.tokens):
                     for place, found in zip(batch, self._encode(*decoding.pad([pieces[place] for place in batch]))):

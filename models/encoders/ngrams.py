@@ -1,7 +1,7 @@
 """Word n-grams, each with an embedding, and their mean: for a few hundred texts of any language on a CPU.
 
     token_t = sum_{n = 1..order} E[hash(word_{t-n+1} .. word_t)]
-    pooled  = Linear(dropout([scale * mean_t token_t; log T - log 128]))
+    pooled  = Linear(dropout(mean over texts [scale * mean_t token_t; log T - log 128]))
 
 The layout of fastText (Joulin et al. 2017), with n-grams hashed into one table. Few short texts are told apart by phrases ("no effusion",
 "cannot be excluded") before a network can learn to put them together: on the clinic's reports this is about as good as logistic
@@ -23,7 +23,7 @@ from omnifuse.models.encoding import Encoded, Encoder, Tokenise
 from omnifuse.models.parts import hashed_words
 from omnifuse.models.parts.keyed import Dropout
 from omnifuse.models.parts.pooling import projection
-from omnifuse.models.parts.windows import mean_of_tokens
+from omnifuse.models.parts.texts import Texts
 from omnifuse.models.weights import Weights
 
 START = 0.3  # standard deviation of an embedding before training
@@ -34,7 +34,7 @@ USUAL = 128  # words
 class Ngrams(Encoder):
     """Hashed words [B, T] to an embedding [B, dim].
 
-    Missing data: a text without a word is the constant of the projection, with the length of one word.
+    Missing data: a sample without a word is the constant of the projection, with the usual length.
 
     Args:
         order: words of the longest n-gram.
@@ -57,8 +57,9 @@ class Ngrams(Encoder):
         return hashed_words.tokenise
 
     def forward(self, values: Tensor, mask: Tensor, key: Tensor | None = None) -> Encoded:
-        ids = values.long().masked_fill(~mask, 0)  # [B, T]
-        tokens = sum(self.embedding(grams) for grams in hashed_words.ngrams(ids, self.order)) * mask[..., None]  # [B, T, width]
-        mean = self.dropout(mean_of_tokens(tokens, mask) * (SCALE / math.sqrt(self.order)), key)
-        length = (mask.sum(1, keepdim=True).clamp(min=1) / USUAL).log()
-        return Encoded(self.project(torch.cat([mean, length.to(mean.dtype)], 1)), tokens, mask, [(tokens, mask)])
+        texts = Texts.of(values, mask)
+        ids = values.long().masked_fill(~texts.real, 0)  # [B, T]; no n-gram reaches over a 0
+        tokens = sum(self.embedding(grams) for grams in hashed_words.ngrams(ids, self.order)) * texts.real[..., None]  # [B, T, width]
+        mean = self.dropout(texts.mean(tokens) * (SCALE / math.sqrt(self.order)), key)
+        length = texts.average((texts.length / USUAL).log()[:, None])  # [B, 1]
+        return Encoded(self.project(torch.cat([mean, length.to(mean.dtype)], 1)), tokens, texts.real, [(tokens, texts.real)])

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 from omnifuse.models.encoding import MAX_LEVELS, Encoded, Encoder, Tokenise
 from omnifuse.models.parts import hashed_words
 from omnifuse.models.parts.keyed import Dropout
-from omnifuse.models.parts.windows import Windows, mean_of_tokens
+from omnifuse.models.parts.texts import Texts
+from omnifuse.models.parts.windows import Windows
 from omnifuse.models.weights import Weights
 from omnifuse.preprocess.schema import ConfigError
 
@@ -76,7 +77,8 @@ class SmallBert(Encoder):
         return hashed_words.tokenise
 
     def forward(self, values: Tensor, mask: Tensor, key: Tensor | None = None) -> Encoded:
-        windows = Windows.cut(mask, self.window)
+        texts = Texts.of(values, mask)
+        windows = Windows.cut(texts, self.window)
         ids, keys = values.flatten()[windows.at].long(), windows.keys(key)
         numbers, states = [], []
         for group in windows.groups():
@@ -86,8 +88,8 @@ class SmallBert(Encoder):
             numbers.append(number.flatten()[inside])
             states.append([level.flatten(0, 1)[inside] for level in hidden])
         levels = [windows.back([state[place] for state in states], numbers, self.token_dim) for place in range(len(self.layers))]
-        pooled = self.project(self.dropouts[1](mean_of_tokens(levels[-1], mask), key))  # [B, dim]
-        return Encoded(pooled, levels[-1], mask, [(level, mask) for level in levels])
+        pooled = self.project(self.dropouts[1](texts.mean(levels[-1]), key))  # [B, dim]
+        return Encoded(pooled, levels[-1], texts.real, [(level, texts.real) for level in levels])
 
     def _layers(self, ids: Tensor, real: Tensor, key: Tensor | None) -> list[Tensor]:
         places = torch.arange(ids.shape[1], device=ids.device)

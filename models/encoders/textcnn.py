@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from omnifuse.models.encoding import Encoded, Encoder, Tokenise
 from omnifuse.models.parts import hashed_words
 from omnifuse.models.parts.keyed import Dropout
+from omnifuse.models.parts.texts import Texts
+from omnifuse.models.parts.windows import Windows
 from omnifuse.models.weights import Weights
 
 WIDTHS = (3, 4, 5)  # words
@@ -39,12 +41,26 @@ class TextCNN(Encoder):
         return hashed_words.tokenise
 
     def forward(self, values: Tensor, mask: Tensor, key: Tensor | None = None) -> Encoded:
-        real = mask[..., None]  # [B, T, 1]
-        words = self.embedding(values.long().masked_fill(~mask, 0)).masked_fill(~real, 0.0).mT  # [B, embedded, T]
-        maps = [torch.relu(convolve(_around(words, width))).mT * real for width, convolve in zip(WIDTHS, self.convolutions)]  # [B, T, maps]
-        tokens = torch.cat(maps, -1)  # [B, T, maps of all widths]
-        pooled = self.project(self.dropout(tokens.amax(1), key))  # [B, dim]
-        return Encoded(pooled, tokens, mask, [(level, mask) for level in maps])
+        texts = Texts.of(values, mask)
+        windows = Windows.cut(texts, max(1, values.shape[1]))  # a text is one of them
+        ids, groups = values.flatten()[windows.at].long(), windows.groups()
+        numbers, states, largest = [], [], []
+        for group in groups:
+            number, real = windows.places(group)  # [n, L]
+            found = self._maps(ids[number], real)  # [n, L, maps of all widths]
+            inside = real.flatten().nonzero()[:, 0]
+            numbers.append(number.flatten()[inside])
+            states.append(found.flatten(0, 1)[inside])
+            largest.append(found.amax(1))
+        tokens = windows.back(states, numbers, self.token_dim)  # [B, T, maps of all widths]
+        pooled = self.project(self.dropout(windows.mean(largest, groups, self.token_dim), key))  # [B, dim]
+        return Encoded(pooled, tokens, texts.real, [(level, texts.real) for level in tokens.split(self.level_dims, -1)])
+
+    def _maps(self, ids: Tensor, real: Tensor) -> Tensor:
+        """Ids [n, L] and which of them are real -> [n, L, maps of all widths], zero where there is none."""
+        words = self.embedding(ids.masked_fill(~real, 0)).masked_fill(~real[..., None], 0.0).mT  # [n, embedded, L]
+        maps = [torch.relu(convolve(_around(words, width))) for width, convolve in zip(WIDTHS, self.convolutions)]  # [n, maps, L]
+        return torch.cat(maps, 1).mT * real[..., None]
 
 
 def _around(words: Tensor, width: int) -> Tensor:

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from omnifuse.models.encoding import MAX_LEVELS, Encoded, Encoder, Tokenise
 from omnifuse.models.parts.keyed import Dropout
 from omnifuse.models.parts.pretrained import fill
-from omnifuse.models.parts.windows import Windows, mean_of_tokens
+from omnifuse.models.parts.texts import Texts
+from omnifuse.models.parts.windows import Windows
 from omnifuse.models.parts.word_pieces import VOCABULARIES, word_pieces
 from omnifuse.models.weights import Weights
 from omnifuse.preprocess.schema import ConfigError
@@ -160,7 +161,8 @@ class PretrainedText(Encoder):
         }
 
     def forward(self, values: Tensor, mask: Tensor, key: Tensor | None = None) -> Encoded:
-        windows = Windows.cut(mask, self.window)
+        texts = Texts.of(values, mask)
+        windows = Windows.cut(texts, self.window)
         ids = values.flatten()[windows.at].long()  # [R]
         self._check(ids)
         groups, numbers, states, firsts = windows.groups(), [], [], []
@@ -174,8 +176,9 @@ class PretrainedText(Encoder):
         count = len(self.picked) if self.gives_levels else 1
         levels = [windows.back([state[place] for state in states], numbers, self.token_dim) for place in range(count)]
         tokens = levels[-1]  # [B, T, E]
-        pool = mean_of_tokens(tokens, mask) if self.pool == "mean" else windows.mean(firsts, groups, self.token_dim)  # [B, E]
-        return Encoded(self.project(self.dropout(pool, key)), tokens, mask, [(level, mask) for level in levels if self.gives_levels])
+        pool = texts.mean(tokens) if self.pool == "mean" else windows.mean(firsts, groups, self.token_dim)  # [B, E]
+        real = texts.real
+        return Encoded(self.project(self.dropout(pool, key)), tokens, real, [(level, real) for level in levels if self.gives_levels])
 
     def _check(self, ids: Tensor) -> None:
         size = self.network.config.vocab_size

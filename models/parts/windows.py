@@ -1,7 +1,8 @@
 """Long texts as windows that fit an encoder's positions, and back: every id is read once, and its state stands where the id stood.
 
-Id t of a text (counted over its real ids) is read in window t // window, at place t % window; windows do not overlap. Windows of all
-texts of a batch are run together, sorted by length and cut into groups, so that little padding is computed.
+Id t of a text (counted over its real ids) is read in window t // window, at place t % window; windows do not overlap, and none reaches
+from a text into the next. Windows of all texts of a batch are run together, sorted by length and cut into groups, so that little padding
+is computed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from omnifuse.models.parts import keyed
+from omnifuse.models.parts.texts import Texts
 
 IDS_AT_ONCE = 16_384  # of one group, padding included: bounds the memory that ten windows of thirty notes would take
 SLACK = 8  # ids; texts this close in length share a group however short they are
@@ -29,28 +31,35 @@ def chunks(mask: Tensor, window: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Windows:
-    """The N windows of B texts, in the order of the texts.
+    """The N windows of the texts of B samples, in the order of the texts.
 
-    Shapes: mask [B, T]; text [N], whose window it is; chunk [N], its number within the text; start and length [N], of its ids among all
-    R real ids of the batch, one text after the other; at [R], where these stand in the flattened [B, T].
+    Shapes: at [R], where each of the R real ids of the batch, one text after the other, stands in the flattened [B, T]; text [N], whose
+    window it is; rank [N], its number within the sample; start and length [N], of its ids among the R; share [N], one over the windows
+    of its text.
     """
 
-    mask: Tensor
+    texts: Texts
     at: Tensor
     text: Tensor
-    chunk: Tensor
+    rank: Tensor
     start: Tensor
     length: Tensor
+    share: Tensor
 
     @classmethod
-    def cut(cls, mask: Tensor, window: int) -> Windows:
-        """Of a mask [B, T] bool; a text without a real id has no window."""
-        lengths = mask.sum(1)  # [B]
-        counts = (lengths + window - 1) // window  # [B]
-        text = torch.arange(len(mask), device=mask.device).repeat_interleave(counts)  # [N]
-        chunk = torch.arange(len(text), device=mask.device) - (counts.cumsum(0) - counts)[text]
+    def cut(cls, texts: Texts, window: int) -> Windows:
+        """Each text in windows of at most `window` ids; a sample without a real id has none."""
+        device, lengths = texts.real.device, texts.length
+        counts = (lengths + window - 1) // window  # windows of each text
+        text = torch.arange(len(lengths), device=device).repeat_interleave(counts)  # [N]
+        sample = texts.sample[text]
+        number = torch.arange(len(text), device=device)
+        chunk = number - (counts.cumsum(0) - counts)[text]
+        mine = sample.bincount(minlength=len(texts.real))
         start = (lengths.cumsum(0) - lengths)[text] + chunk * window
-        return cls(mask, mask.flatten().nonzero()[:, 0], text, chunk, start, (lengths[text] - chunk * window).clamp(max=window))
+        length = (lengths[text] - chunk * window).clamp(max=window)
+        at = texts.real.flatten().nonzero()[:, 0]
+        return cls(texts, at, text, number - (mine.cumsum(0) - mine)[sample], start, length, 1 / counts[text])
 
     def groups(self) -> list[Tensor]:
         """Numbers of the windows that are run together: at most an eighth of such a run (of short ones: eight ids a window) is padding."""
@@ -82,28 +91,23 @@ class Windows:
             states: [R_g, width] of each group.
             numbers: [R_g], of these among the R real ids.
         """
-        flat = self.mask.numel()
+        real = self.texts.real
         if not states:
-            return torch.zeros(*self.mask.shape, width, device=self.mask.device)
+            return torch.zeros(*real.shape, width, device=real.device)
         found = torch.cat(states)
-        return found.new_zeros(flat, width).index_copy(0, self.at[torch.cat(numbers)], found).reshape(*self.mask.shape, width)
+        return found.new_zeros(real.numel(), width).index_copy(0, self.at[torch.cat(numbers)], found).reshape(*real.shape, width)
 
     def mean(self, vectors: list[Tensor], groups: list[Tensor], width: int) -> Tensor:
-        """[B, width] float32: the mean over each text's windows of one vector a window; zero for a text without any."""
-        total = torch.zeros(len(self.mask), width, device=self.mask.device)
-        if not vectors:
-            return total
-        total = total.index_add(0, self.text[torch.cat(groups)], torch.cat(vectors).float())
-        return total / self.text.bincount(minlength=len(self.mask)).clamp(min=1)[:, None]
+        """[B, width] float32 of one vector a window: the mean over a sample's texts of that over their windows, zero without any."""
+        of_texts = torch.zeros(len(self.texts.length), width, device=self.texts.real.device)
+        if vectors:
+            which = torch.cat(groups)
+            of_texts = of_texts.index_add(0, self.text[which], torch.cat(vectors).float() * self.share[which][:, None])
+        return self.texts.average(of_texts)
 
     def keys(self, key: Tensor | None) -> Tensor | None:
-        """[N] int64: a key for each window, from that of its text and its number."""
+        """[N] int64: a key for each window, from that of its sample and its number there."""
         if key is None or not len(self.text):
             return None
-        halves = keyed.bits(key, "window", (int(self.chunk.max()) + 1, 2)).long()  # [B, chunks, 2]
-        return ((halves[..., 0] << 32) | (halves[..., 1] & 0xFFFFFFFF))[self.text, self.chunk]
-
-
-def mean_of_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
-    """[B, E] float32 of [B, T, E] that is zero outside the mask: the mean over real tokens, zero for a text without any."""
-    return tokens.float().sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
+        halves = keyed.bits(key, "window", (int(self.rank.max()) + 1, 2)).long()  # [B, windows, 2]
+        return ((halves[..., 0] << 32) | (halves[..., 1] & 0xFFFFFFFF))[self.texts.sample[self.text], self.rank]

@@ -10,6 +10,7 @@ from omnifuse import config
 from omnifuse.models import registry
 from omnifuse.models.encoding import MAX_LEVELS, READS
 from omnifuse.models.parts import keyed
+from omnifuse.models.parts.texts import END
 from omnifuse.models.weights import Weights
 from omnifuse.preprocess.schema import ConfigError
 
@@ -93,11 +94,18 @@ def test_features_and_the_end_make_the_encoder(name):
     """What `extract` keeps of an encoder and what `embedding` builds of its end say what the whole encoder says."""
     encoder = made(name)
     values, mask = sample(encoder)
+    if encoder.reads == "text":
+        values[0, 2] = END  # two texts
     whole, (architecture, state) = encoder(values, mask).pooled, encoder.end()
     bare = made(name).bare()
     if encoder.reads == "image":  # each film by itself
         films = [bare(values[:, [place]], torch.ones(len(values), 1, dtype=torch.bool)).pooled for place in range(values.shape[1])]
         features, real_rows = torch.stack(films, 1), mask
+    elif encoder.reads == "text":  # each text by itself
+        texts = [bare(values[:, part], mask[:, part]).pooled for part in (slice(0, 2), slice(3, None))]
+        rest = bare(values[1:], mask[1:]).pooled
+        features = torch.stack([torch.cat([texts[0][:1], rest]), torch.cat([texts[1][:1], torch.zeros_like(rest)])], 1)
+        real_rows = torch.tensor([[True, True], *[[True, False]] * (len(values) - 1)])
     else:
         features, real_rows = bare(values, mask).pooled[:, None], torch.ones(len(values), 1, dtype=torch.bool)
     after = registry.build_encoder({"name": "embedding", "architecture": architecture}, bare.dim, 1, "m").eval()

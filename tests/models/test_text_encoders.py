@@ -6,6 +6,7 @@ import torch
 from omnifuse.models import registry
 from omnifuse.models.parts import hashed_words
 from omnifuse.models.parts.pretrained_text import level_layers
+from omnifuse.models.parts.texts import END
 
 PRETRAINED = ("bert", "roberta", "modernbert", "longformer")
 OWN = ("small_bert", "textcnn", "ngrams")
@@ -103,6 +104,22 @@ def test_the_features_of_a_bare_encoder_are_what_stands_before_its_projection(na
     bare = encoder.bare()(ids, mask).pooled
     assert bare.shape[1] == encoder.dim == {"textcnn": 300, "ngrams": 8 + 1}.get(name, encoder.token_dim)
     torch.testing.assert_close(project(bare), projected)
+
+
+@pytest.mark.parametrize("name, options", [*((name, {}) for name in TEXT), ("bert", {"pool": "cls"})])
+def test_each_text_of_a_sample_is_read_by_itself_and_counts_the_same(name, options):
+    """So that what an encoder learns from is what its features keep."""
+    encoder, (ids, mask) = made(name, **options), texts(45, 3, 20)
+    row = torch.cat([torch.cat([text[real], torch.tensor([END])]) for text, real in zip(ids, mask)])[None]
+    together = encoder(row, torch.ones_like(row, dtype=torch.bool))
+    alone = encoder(ids, mask)
+    project = encoder.project
+    features = encoder.bare()(ids, mask).pooled  # [3, E]
+    torch.testing.assert_close(together.pooled, project(features.mean(0, keepdim=True)), rtol=1e-4, atol=2e-5)
+    assert torch.equal(together.mask, row != END) and not together.tokens[row == END].any()
+    torch.testing.assert_close(together.tokens[together.mask], alone.tokens[mask], rtol=1e-4, atol=2e-5)
+    for (level, real), (expected, there) in zip(together.levels, alone.levels, strict=True):
+        torch.testing.assert_close(level[real], expected[there], rtol=1e-4, atol=2e-5)
 
 
 # Windows and pooling of the pretrained ones
