@@ -43,6 +43,7 @@ class Search:
     plans: list[trainings.Plan]
     trials: list[Trial]
     given: dict[str, config.Leaf]
+    alike: int = 0  # settings that were left out, for they would repeat trial 0
 
     @property
     def base(self) -> trainings.Plan:
@@ -110,14 +111,33 @@ def prepare(
         given: what was told on the command line for every trial.
     """
     present = {axis.name: _present(base, axis) for axis in space.axes}
-    plans, trials = [], []
+    plans, trials, alike, settled = [], [], 0, _settled(base, asked.fold)
     for number, values in enumerate(settings(space.axes, present, asked)):
         layer = {key: values[axis.name] for axis in space.axes for key in axis.keys} if number else {}
         flags = {name: tunings.leaf(value, f"tune, trial {number}") for name, value in layer.items()}
         plan = make_plan(flags=flags) if number else base
+        if number and settled and _settled(plan, asked.fold):
+            alike += 1
+            continue
         plans.append(plan)
         trials.append(Trial(number, values, layer, plan.cell(asked.fold).path.relative_to(plan.out).as_posix()))
-    return Search(asked, space, plans, trials, given)
+    return Search(asked, space, plans, trials, given, alike)
+
+
+def _settled(plan: trainings.Plan, fold: int) -> bool:
+    """Whether a modality alone has nothing left to learn: its features came with the head of the run that tuned their encoder."""
+    from omnifuse.models import registry
+
+    ends = plan.weights_of(fold) if plan.method == trainings.STAGE_ONE else {}
+    if not ends:
+        return False
+    ((modality, end),) = ends.items()
+    encoder = {"name": plan.encoders[modality], **plan.resolved.section(f"encoder.{modality}"), "architecture": end.architecture}
+    dims = {modality: plan.features.meta["modalities"][modality]["dim"]}
+    method = registry.build({"name": plan.method, **plan.resolved.section("method")}, {modality: encoder}, dims, plan.task, plan.seed)
+    if end.task == plan.task.name:
+        method.take_head(end.head())
+    return method.tuned
 
 
 def _present(plan: trainings.Plan, axis: spaces.Axis) -> Any:

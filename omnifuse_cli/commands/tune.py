@@ -112,14 +112,19 @@ def _announce(found: list) -> None:
     for search in found:
         states = [cell.state for cell in search.cells]
         first = sum(cell.state != "finished" for cell in search.stage_one())
-        console.say(f"{_name(search)}: {len(states)} trials, {states.count('finished')} finished; {first} stage-1 runs to train")
+        trials = f"{len(states)} trial{'s' * (len(states) != 1)}"
+        console.say(f"{_name(search)}: {trials}, {states.count('finished')} finished; {first} stage-1 runs to train")
         if search.space.left_out:
             console.say(f"  it has no {', '.join(search.space.left_out)}: left out")
         if search.base.init == "stage1" and len(search.stage_one()) > len(search.base.stage_one()):
             console.say("  the space varies stage 1: its trials do not share their encoders")
-        if search.asked.trials and len(states) < search.asked.trials:
+        if search.alike:
+            (name,) = search.base.modalities
+            console.say("  any other would repeat it, for the encoder was tuned together with its head")
+            console.say(f"  --set encoder.{name}.start=scratch trains another")
+        elif search.asked.trials and len(states) < search.asked.trials:
             console.say(f"  the space has no more settings: {len(states)} instead of {search.asked.trials} trials")
-    if len({len(search.trials) for search in found}) > 1:
+    if len({len(search.trials) for search in found if not search.alike}) > 1:
         console.note("the methods get budgets of different size: compare them with care")
 
 

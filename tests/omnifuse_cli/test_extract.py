@@ -151,6 +151,14 @@ def test_stage_one_on_features_of_a_tuned_encoder_is_the_run_that_tuned_it(tuned
     assert anew.meta["best"]["epoch"] == 1 and anew.folder != run_of.folder
 
 
+def test_a_tuned_head_is_not_tuned_eight_times(tuned_features, capsys):
+    asked = ("tune", "--method", "unimodal", "--modality", "film", "--trials", "3", "--dry-run", *QUICK)
+    code, out, _ = run(capsys, *asked)
+    assert code == 0 and "unimodal film: 1 trial," in out and "any other would repeat it" in out
+    code, out, _ = run(capsys, *asked, "--set", "encoder.film.start=scratch")
+    assert code == 0 and "unimodal film: 3 trials," in out and "repeat" not in out
+
+
 def test_another_encoder_than_the_run_tuned_is_refused(here, groups, capsys):
     code, _, err = extract(capsys, "--modality", "film", "--encoder", "film=resnet34", "--weights", f"film={groups['film']}")
     assert code == 2 and err.count("\n") == 1 and "of film_conv, not of resnet34" in err
