@@ -19,6 +19,7 @@ from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ConfigError, nearest
 from omnifuse.workspace import Workspace
 
+SHARED = ("size", "rate")  # what encoders of films, slices and signals and their decoders must agree on
 ENCODERS = {"image": "resnet34", "volume": "resnet34", "text": "bert", "signal": "resnet1d"}
 CHINESE = "bert-base-chinese"
 KEEPS = ("pooled", "tokens", "levels", "raw")
@@ -94,12 +95,16 @@ def _choice(name: str, about: dict[str, Any], layers: list[dict[str, config.Leaf
         if encoder != tuned["name"] and any(f"{prefix}encoder" in layer for layer in mine):
             raise ConfigError(f"these weights are of {tuned['name']}, not of {encoder}", where=weights, hint=f"leave --encoder {name}= out")
         encoder, values = tuned.pop("name"), tuned
+    for key in SHARED:
+        if values.get(key) and any(f"{prefix}decode.{key}" in layer for layer in mine) and decode[key] != values[key]:
+            told = f"{prefix}decode.{key} is {decode[key]}, and the encoder {encoder} reads a {key} of {values[key]}"
+            raise ConfigError(told, hint=f"--set {prefix}{key}={decode[key]}")
     return Choice(name, encoder, weights, keep, values, decode)
 
 
 def decode_settings(choice: Choice) -> dict[str, Any]:
     """How the items are decoded: what was told, and the size of films and slices, or the rate of signals, that the encoder wants."""
-    return choice.decode | {key: choice.options[key] for key in ("size", "rate") if choice.options.get(key)}
+    return choice.decode | {key: choice.options[key] for key in SHARED if choice.options.get(key)}
 
 
 def recipes(choice: Choice, cohort: store.Artefact, model_dir: Path | None, allow_download: bool, dtype) -> Any:

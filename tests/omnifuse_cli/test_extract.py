@@ -164,6 +164,14 @@ def test_another_encoder_than_the_run_tuned_is_refused(here, groups, capsys):
     assert code == 2 and err.count("\n") == 1 and "of film_conv, not of resnet34" in err
 
 
+def test_a_size_that_the_encoder_does_not_read_is_refused(here, capsys):
+    asked = ("extract", "--workers", "0", "--modality", "film", "--encoder", "film=film_conv", "--dry-run")
+    code, _, err = run(capsys, *asked, "--set", "extract.film.decode.size=96")
+    assert code == 2 and err.count("\n") == 1 and "reads a size of 64" in err and "--set extract.film.size=96" in err
+    code, _, err = run(capsys, *asked, "--set", "extract.film.decode.size=96", "--set", "extract.film.size=96")
+    assert code == 0, err
+
+
 def test_the_head_of_another_task_is_left_where_it_is(tuned_features, monkeypatch):
     whole = weights.end_weights
     monkeypatch.setattr(weights, "end_weights", lambda *told: dataclasses.replace(whole(*told), task="another", digest="another"))
