@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         _leave(f"{error.format_message()}{_usage_hint(error)}", 2)
     except (KeyboardInterrupt, click.Abort):
-        _leave("interrupted", 130)
+        _leave("interrupted; the same command goes on from what is finished", 130)
     except OmnifuseError as error:
         if debug:
             traceback.print_exc()

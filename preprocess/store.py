@@ -49,9 +49,9 @@ def disk_errors(path: Path) -> Iterator[None]:
         number = _errno(error)
         if number in _FULL:
             told = f"the disk is full ({free_text(path)})"
-            raise ResourceError(told, where=path, hint="free space or choose another --out") from None
+            raise ResourceError(told, where=path, hint="free space or choose another folder") from None
         if number in _FORBIDDEN:
-            raise ResourceError("may not be written", where=path, hint="check the rights of the folder or choose another --out") from None
+            raise ResourceError("may not be written", where=path, hint="check the rights of the folder or choose another") from None
         raise
 
 
@@ -81,7 +81,7 @@ def require_free(path: Path, needed: int) -> None:
     free = free_bytes(path)
     if free < needed:
         raise ResourceError(
-            f"needs about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free", where=path, hint="free space or choose another --out"
+            f"needs about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free", where=path, hint="free space or choose another folder"
         )
 
 
@@ -231,12 +231,15 @@ class Builder:
 
 
 @contextlib.contextmanager
-def create(path: Path, kind: str, *, fingerprint: str, meta: dict[str, Any] | None = None, keep_partial: bool = False) -> Iterator[Builder]:
+def create(
+    path: Path, kind: str, *, fingerprint: str, meta: dict[str, Any] | None = None, keep_partial: bool = False, alone: bool = False
+) -> Iterator[Builder]:
     """Builds an artefact beside `path` and swaps it in when the block ends without an error.
 
     Args:
         fingerprint: the key of what it was made from; `current` compares it.
         meta: what readers need; `Builder.meta` may be filled while building.
+        alone: refuse to replace an artefact beside whose files others lie: in a folder that a user named, they are the user's.
         keep_partial: go on with what an interrupted writer left, and leave it on error: for long work that resumes.
 
     Raises:
@@ -246,7 +249,7 @@ def create(path: Path, kind: str, *, fingerprint: str, meta: dict[str, Any] | No
     path = Path(path).absolute()
     with lock(path):
         _recover(path)
-        _refuse_to_replace(path, kind)
+        _refuse_to_replace(path, kind, alone)
         building = building_folder(path)
         if building.exists() and not keep_partial:
             shutil.rmtree(building)
@@ -288,7 +291,7 @@ def _recover(path: Path) -> None:
             os.rename(replaced, path)
 
 
-def _refuse_to_replace(path: Path, kind: str) -> None:
+def _refuse_to_replace(path: Path, kind: str, alone: bool) -> None:
     """Only an artefact of the same kind gives way: `--out ~` must not cost a home folder, nor an export a cohort."""
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
@@ -297,7 +300,20 @@ def _refuse_to_replace(path: Path, kind: str) -> None:
     told = re.match(rb'\{\s*"omnifuse": "(\w+)"', manifest.read_bytes() if manifest.is_file() else b"")
     if told is None or told[1].decode() != kind:
         what = f"is a {told[1].decode()}" if told else "holds something else"
-        raise ConfigError(f"{what} and is not replaced by this {kind}", where=path, hint="choose another --out, or move it away")
+        raise ConfigError(f"{what} and is not replaced by this {kind}", where=path, hint="choose another folder, or move it away")
+    if alone and (foreign := _foreign(path)):
+        told = f"holds {foreign}, which is no part of the {kind} there, and is not replaced by another"
+        raise ConfigError(told, where=path, hint="choose another folder, or move that file away")
+
+
+def _foreign(path: Path) -> str | None:
+    """A file that the manifest does not list; None without one, or where the manifest cannot be read. Hidden files are the system's."""
+    try:
+        listed = {MANIFEST, *read_json(path / MANIFEST)["files"]}
+    except (ArtefactError, KeyError, TypeError):
+        return None
+    names = (file.relative_to(path).as_posix() for file in sorted(path.rglob("*")) if file.is_file() and file.name[0] != ".")
+    return next((name for name in names if name not in listed), None)
 
 
 def finish(folder: Path, kind: str, *, fingerprint: str, meta: dict[str, Any], skip: tuple[str, ...] = ()) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from omnifuse import console, options
+from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ConfigError
 
 # What a first-time user would type, in this order, inside the workspace.
@@ -71,17 +72,20 @@ def command(
     """
     if (folder is None) == (raw is None):
         raise ConfigError("give either FOLDER (the whole chain) or --raw DIR (only the files)")
-    if world_set and (folder or world):
+    if world_set and (folder or world is not None):
         raise ConfigError("--world-set goes with --raw DIR, and without --world")
-    worlds = _worlds(raw, world or "default", world_set, seed)
+    if raw and sets:
+        raise ConfigError("--set is of the workspace, and goes with FOLDER", hint="the knobs of a clinic stand in --world FILE")
+    world = "default" if world is None else world
+    worlds = _worlds(raw, world, world_set, seed, setting)
     if dry_run:
-        for name, place, own in worlds if raw else [(world or "default", folder / "raw", seed or 0)]:
+        for name, place, own in worlds if raw else [(world, folder / "raw", seed or 0)]:
             console.say(f"would write {patients} patients of world {name} (seed {own}) to {place}" + ("" if raw else ", then run:"))
         for line in () if raw else (*MORTALITY, *SUBTYPING):
             console.say(f"  omnifuse {line}")
         return
     if folder:
-        _whole_chain(folder, patients, world or "default", seed, sets)
+        _whole_chain(folder, patients, world, seed, sets)
         return
     summaries = [_write(place, setting, patients, name, own, as_json) for name, place, own in worlds]
     told = _set_told(summaries) if world_set else summaries[0]
@@ -90,13 +94,16 @@ def command(
     console.finish(as_json, told)
 
 
-def _worlds(raw: Path | None, world: str, world_set: str | None, seed: int | None) -> list[tuple[str, Path | None, int]]:
+def _worlds(raw: Path | None, world: str, world_set: str | None, seed: int | None, setting: str) -> list[tuple[str, Path | None, int]]:
     """Name, place and seed of each world to write; what is wrong with one is told before anything is written."""
     from omnifuse.preprocess.clinic import worldset
+    from omnifuse.preprocess.clinic.outcome import find_strength
     from omnifuse.preprocess.clinic.worldfile import read_world
 
     if not world_set:
-        read_world(world)
+        knobs = read_world(world)
+        if setting == "mortality":
+            find_strength(knobs)
         return [(world, raw, worldset.seed_of(world) if seed is None else seed)]
     return [(one.full_name, raw / one.name, one.seed if seed is None else seed) for one in worldset.members()]
 
@@ -113,9 +120,10 @@ def _write(raw: Path, setting: str, patients: int, world: str, seed: int, as_jso
     else:
         from omnifuse.preprocess.clinic.generate import generate as make
 
+    before = (raw / store.MANIFEST).is_file()
     summary = make(raw, patients=patients, seed=seed, world=world, progress=console.progress)
     if not as_json:
-        state = "" if summary["written"] else " (was there)"
+        state = (" (in place of another clinic)" if before else "") if summary["written"] else " (was there)"
         console.say(f"raw files: {console.place(raw)}; the truth: {console.place(summary['truth'])}{state}")
         if rows := summary.get("rows"):
             console.table(list(rows.items()), ("table", "rows"))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
 from omnifuse.preprocess.clinic import items, latent
 from omnifuse.preprocess.clinic.lung_world import contradictions_of_lung
@@ -18,17 +19,28 @@ def contradictions(world: World) -> list[str]:
     return [*(fault for look in of_the_icu for fault in look(world)), *contradictions_of_lung(world.lung)]
 
 
+def unknown_names(knobs: Mapping[str, Any]) -> list[str]:
+    """Names of devices, variables and the like that the clinic does not have, in knobs that may be wrong otherwise."""
+    mappings = {kind: knobs[kind] for kind in _known() if isinstance(knobs.get(kind), Mapping)}
+    return [fault for kind, found in mappings.items() for fault in _unknown(kind, found, _known()[kind])]
+
+
+def _known() -> dict[str, Collection[str]]:
+    return {
+        "devices": latent.DEVICES, "rounds": items.ROUNDS, "variables": items.MEASURED, "ordinals": items.ORDINALS, "body": items.BODY,
+        "conditions": items.conditions(),
+    }  # fmt: skip
+
+
+def _unknown(kind: str, found: Iterable[str], known: Collection[str]) -> Iterable[str]:
+    return (f"{kind}.{name}: unknown, {nearest(str(name), known)}" for name in found if name not in known)
+
+
 def _names(world: World) -> Iterable[str]:
     """References to rounds, devices, variables and conditions that do not exist."""
-    for kind, found, known in (
-        ("devices", world.devices, latent.DEVICES),
-        ("rounds", world.rounds, items.ROUNDS),
-        ("variables", world.variables, items.MEASURED),
-        ("ordinals", world.ordinals, items.ORDINALS),
-        ("body", world.body, items.BODY),
-        ("conditions", world.conditions, items.conditions()),
-    ):
-        yield from (f"{kind}.{name}: unknown, {nearest(name, known)}" for name in found if name not in known)
+    for kind, known in _known().items():
+        found = getattr(world, kind)
+        yield from _unknown(kind, found, known)
         yield from (f"{kind}.{name}: missing" for name in known if name not in found)
     for name, visit in world.rounds.items():
         if visit.device is not None and visit.device not in world.devices:

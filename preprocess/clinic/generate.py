@@ -92,8 +92,8 @@ def generate(
     try:
         with (
             threadpool_limits(1),  # many small Cholesky factors: threads only wait for each other, 8 times slower on a busy machine
-            store.create(raw, KIND, fingerprint=fingerprint, meta=notice, keep_partial=True) as tables,
-            store.create(truth_path(raw), TRUTH, fingerprint=fingerprint, keep_partial=True) as beside,
+            store.create(raw, KIND, fingerprint=fingerprint, meta=notice, keep_partial=True, alone=True) as tables,
+            store.create(truth_path(raw), TRUTH, fingerprint=fingerprint, keep_partial=True, alone=True) as beside,
         ):
             told = read_journal(tables, beside, fingerprint)
             clinic = Clinic(build_model(knobs), seed, find_strength(knobs), written, fingerprint)

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from omnifuse.preprocess.schema import nearest
 
 T = TypeVar("T")
+MISSING = ": missing"
 
 
 def number(default: Any = dataclasses.MISSING, low: float = -math.inf, high: float = math.inf) -> Any:
@@ -31,6 +32,11 @@ def positive(default: Any = dataclasses.MISSING) -> Any:
 
 def not_negative(default: Any = dataclasses.MISSING) -> Any:
     return number(default, 0.0)
+
+
+def slope(default: Any = dataclasses.MISSING) -> Any:
+    """Of a probit or logit, per unit of something of unit variance: ten of them decide it."""
+    return number(default, -10.0, 10.0)
 
 
 def parse(cls: type[T], value: Any, faults: list[str], at: str = "") -> T | None:
@@ -51,7 +57,7 @@ def parse(cls: type[T], value: Any, faults: list[str], at: str = "") -> T | None
         if name in value:
             filled[name] = _convert(hints[name], value[name], faults, _join(at, name), field.metadata)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            faults.append(f"{_join(at, name)}: missing")
+            faults.append(f"{_join(at, name)}{MISSING}")
     return cls(**filled) if len(faults) == before else None
 
 

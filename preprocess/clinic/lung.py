@@ -64,8 +64,8 @@ def generate_lung(
     notice = {"synthetic": "made by omnifuse, no patient"}
     try:
         with (
-            store.create(raw, KIND, fingerprint=fingerprint, meta=notice, keep_partial=True) as files,
-            store.create(beside, TRUTH, fingerprint=fingerprint, keep_partial=True) as truth,
+            store.create(raw, KIND, fingerprint=fingerprint, meta=notice, keep_partial=True, alone=True) as files,
+            store.create(beside, TRUTH, fingerprint=fingerprint, keep_partial=True, alone=True) as truth,
         ):
             _write_blocks(knobs.lung, seed, patients, files, truth, fingerprint, progress)
             truth.meta["summary"] = _finish(knobs, seed, patients, files, truth)

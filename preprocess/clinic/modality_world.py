@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from omnifuse.preprocess.clinic.knobs import not_negative, number, positive, share
+from omnifuse.preprocess.clinic.knobs import not_negative, number, positive, share, slope
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class Chance:
     """
 
     rate: float = share()
-    severity: float = number(0.0)
-    ventilated: float = number(0.0)
-    unit: float = number(0.0)
-    finding: float = number(0.0)
-    external: float = number(0.0)
+    severity: float = slope(0.0)
+    ventilated: float = slope(0.0)
+    unit: float = slope(0.0)
+    finding: float = slope(0.0)
+    external: float = slope(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Hours:
 
     first: float = number(low=0.0, high=0.999)
     later: float = number(low=0.0, high=0.999)
-    severity: float = number(0.0)
+    severity: float = slope(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

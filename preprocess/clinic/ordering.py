@@ -45,7 +45,8 @@ class Ordering:
             self._offset = np.inf if knobs.rate else -np.inf
             return
         weight, shift = self._population(world, finding_share)
-        self._offset = brentq(lambda c: weight @ ndtr(c + shift) - knobs.rate, -40.0, 40.0)
+        reach = max(40.0, 10.0 + float(np.abs(shift).max()))
+        self._offset = brentq(lambda c: weight @ ndtr(c + shift) - knobs.rate, -reach, reach)
 
     def _population(self, world: World, finding_share: float) -> tuple[np.ndarray, np.ndarray]:
         """Weights and shifts of every combination of R, ventilation, unit, finding and site."""

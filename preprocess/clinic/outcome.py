@@ -47,6 +47,9 @@ def probability_in_design(world: World, level, trend, findings, intercept: float
     return cases / (cases + (1 - risk) * stays_long(world, level, False))
 
 
+RAREST = 1e-6  # share of stays that are long enough, below which nothing can be designed
+
+
 @dataclass(frozen=True)
 class Grid:
     """Weights of every (R, D) and state of the findings, [G, 16], for those who die and those who do not, in stays of the design."""
@@ -71,9 +74,13 @@ def find_strength(world: World) -> Strength:
     """The logistic model with the designed prevalence and latent AUROC among the stays of the design.
 
     Raises:
-        ConfigError: no slope reaches that AUROC.
+        ConfigError: no slope reaches that AUROC, no intercept that prevalence, or hardly a stay is of the design.
     """
     target, slope, grid = world.outcome.latent_auroc, 0.0, build_grid(world)
+    longest = max((grid.prior * long).sum() for long in (grid.long_if_died, grid.long_if_not)) / grid.prior.sum()
+    if not longest > RAREST:
+        hours = world.stays.design_hours
+        raise ConfigError(f"world {world.name}: hardly a stay lasts {hours:g} hours (stays.median_hours, spread and design_hours)")
     if target > 0.5:
 
         def excess(slope: float) -> float:
@@ -87,7 +94,13 @@ def find_strength(world: World) -> Strength:
 
 
 def _intercept(world: World, grid: Grid, slope: float) -> float:
-    return brentq(lambda b: _design(world, grid, b, slope, False)[0] - world.outcome.prevalence, -120.0, 120.0, xtol=1e-9)
+    excess = lambda b: _design(world, grid, b, slope, False)[0] - world.outcome.prevalence
+    for reach in (120.0, 120.0 + 2 * slope * float(np.abs(grid.score).max())):
+        with np.errstate(invalid="ignore"):
+            low, high = excess(-reach), excess(reach)
+        if low <= 0 <= high:
+            return brentq(excess, -reach, reach, xtol=1e-9)
+    raise ConfigError(f"world {world.name}: no outcome model has prevalence {world.outcome.prevalence:g} with these knobs")
 
 
 def _design(world: World, grid: Grid, intercept: float, slope: float, with_auroc: bool = True) -> tuple[float, float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from omnifuse.preprocess import store
-from omnifuse.preprocess.clinic.knobs import not_negative, number, positive, share
+from omnifuse.preprocess.clinic.knobs import not_negative, number, positive, share, slope
 from omnifuse.preprocess.clinic.lung_world import Lung
 from omnifuse.preprocess.clinic.modality_world import Discharge, Exam, Film, Findings, Report, Signal, Sites
 
@@ -69,8 +69,8 @@ class Stays:
 
     median_hours: float = positive()
     spread: float = positive()
-    severity: float = number()
-    death: float = number()
+    severity: float = slope()
+    death: float = slope()
     longest_days: float = number(low=3, high=60)
     design_hours: float = number(low=24, high=96)
     die_in_icu: float = share()
@@ -83,7 +83,7 @@ class Device:
     """A stay has it with probit P = rate, more often in the sick; `hours` is the median duration (null: the whole stay)."""
 
     rate: float = share()
-    severity: float = number()
+    severity: float = slope()
     hours: float | None = positive(None)
     spread: float = positive(1.0)
 
@@ -98,11 +98,11 @@ class Round:
     every_hours: float = number(low=0.25, high=48)
     scheduled: float = number(low=0.0, high=0.999)
     between: float = number(low=0.0, high=0.999)
-    severity: float = number(0.0)
+    severity: float = slope(0.0)
     device: str | None = None
     on_the_minute: float = share(0.85)  # scheduled visits charted at the full hour
     missing: float = share(0.0)  # stays without any such visit, by probit, with missing_severity * R
-    missing_severity: float = number(0.0)
+    missing_severity: float = slope(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +126,7 @@ class Variable:
     follows: dict[str, float] = field(default_factory=dict)
     charted: float = share(1.0)  # per visit
     missing: float = share(0.0)  # stays that never have it, by probit, with missing_severity * R
-    missing_severity: float = number(0.0)
+    missing_severity: float = slope(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +139,7 @@ class Ordinal:
     levels: tuple[str, ...]
     shares: tuple[float, ...] = number(low=0.0, high=1.0)
     hours: float = positive()
-    signal: float = number(0.0)
+    signal: float = slope(0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

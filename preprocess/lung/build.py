@@ -46,7 +46,7 @@ def build_cohort(manifest: Path, root: Path, out: Path, options: Options = Optio
     key = fingerprint(manifest, root, inputs, options)
     if (artefact := store.current(out, "cohort", key)) is not None:
         return artefact
-    with store.create(out, "cohort", fingerprint=key) as builder:
+    with store.create(out, "cohort", fingerprint=key, alone=True) as builder:
         _build(manifest, root, rows, files, builder, options, progress)
         for about in builder.meta["modalities"].values():
             about["files"] = inputs

@@ -59,7 +59,7 @@ def build_cohort(
     if (artefact := store.current(out, "cohort", key)) is not None and _same_places(artefact, others):
         return artefact
     store.require_free(out, sum(needed_bytes(found, options, others)))
-    with store.create(out, "cohort", fingerprint=key) as builder:
+    with store.create(out, "cohort", fingerprint=key, alone=True) as builder:
         told = _build(found, others, builder, options, hashes, warnings, progress)
         linked.account(builder.meta, told, linked_hashes)
     return store.open(out, "cohort")

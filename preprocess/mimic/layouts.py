@@ -56,7 +56,7 @@ def export_layout(
     tasks = _check(cohort, format, fold, cxr_split)
     stays = _stays(cohort, fold)
     films = None if cxr_split is None else _films(Path(cxr_split), stays)
-    with store.create(out, "export", fingerprint=store.digest([cohort.fingerprint, format, fold])) as target:
+    with store.create(out, "export", fingerprint=store.digest([cohort.fingerprint, format, fold]), alone=True) as target:
         windows = {task: _windows(cohort, task, stays) for task in tasks}
         rows, refused = _write_episodes(cohort, target, stays, windows, progress)
         lists = {FOLDERS[task]: _write_lists(cohort, target, task, windows[task], format) for task in tasks}

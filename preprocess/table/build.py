@@ -56,7 +56,7 @@ def build_cohort(tree: Any, name: str, home: Path, out: Path, seed: int = 0, pro
     key = _fingerprint(told, hashes, seed, frozen, {name: modality.stamp for name, modality in linked.items()})
     if (artefact := store.current(out, "cohort", key)) is not None:
         return artefact
-    with store.create(out, "cohort", fingerprint=key) as builder:
+    with store.create(out, "cohort", fingerprint=key, alone=True) as builder:
         assembly = _assembly(told, sources, found, linked, ledgers, frozen, hashes, seed, progress)
         store.require_free(out, _bytes(assembly))
         assemble(builder, assembly)

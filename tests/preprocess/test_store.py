@@ -130,6 +130,22 @@ def test_what_is_no_such_artefact_is_never_replaced(tmp_path, there, why):
     assert leftovers(tmp_path) == []
 
 
+def test_files_of_the_user_are_not_replaced_with_the_artefact(tmp_path):
+    def remake(alone):
+        with store.create(tmp_path / "c", "cohort", fingerprint="2", alone=alone) as out:
+            store.write_text(out.path("a.txt"), "new")
+
+    make(tmp_path / "c")
+    (tmp_path / "c/deep").mkdir()
+    (tmp_path / "c/deep/mine.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"holds deep/mine\.txt, which is no part of the cohort there"):
+        remake(alone=True)
+    assert (tmp_path / "c/deep/mine.txt").read_text() == "mine" and store.open(tmp_path / "c", "cohort").fingerprint != "2"
+    (tmp_path / "c/deep/mine.txt").unlink()
+    remake(alone=True)
+    assert store.open(tmp_path / "c", "cohort").fingerprint == "2" and leftovers(tmp_path) == []
+
+
 def test_an_empty_folder_and_a_damaged_artefact_are_replaced(tmp_path):
     (tmp_path / "c").mkdir()
     make(tmp_path / "c")

@@ -311,6 +311,10 @@ def test_a_second_call_writes_nothing(tmp_path):
     again = generate(tmp_path / "raw", patients=3)
     assert first.pop("written") and not again.pop("written") and first == again
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    (tmp_path / "raw/hosp/mine.csv").write_text("mine")
+    with pytest.raises(ConfigError, match="hosp/mine.csv, which is no part of the clinic there"):
+        generate(tmp_path / "raw", patients=2)
+    (tmp_path / "raw/hosp/mine.csv").unlink()
     assert generate(tmp_path / "raw", patients=2)["written"]  # a clinic of ours is replaced
 
 

@@ -4,6 +4,8 @@ import dataclasses
 
 import pytest
 
+from omnifuse.preprocess.clinic.model import build_model
+from omnifuse.preprocess.clinic.outcome import find_strength
 from omnifuse.preprocess.clinic.worldfile import named_worlds, read_world
 from omnifuse.preprocess.schema import ConfigError
 
@@ -36,7 +38,8 @@ WRONG = [
     ({"rounds": {"gas": {"missing": -0.1}}}, "rounds.gas.missing: -0.1 is out of range, from 0 to 1"),
     ({"rounds": {"gas": {"device": "ecmo"}}}, "rounds.gas.device: no device 'ecmo'"),
     ({"rounds": {"vital": {"every_hours": 1, "scheduled": 0.5, "between": 0.1}}}, "rounds.vital: unknown, did you mean vitals?"),
-    ({"variables": {"Heart rate": {}}}, "variables.Heart rate.mean: missing"),
+    ({"variables": {"Heart rate": {}}}, "yaml: variables.Heart rate: unknown, did you mean Heart Rate?"),
+    ({"exam": {"ordered": {"unit": 10000}}}, "exam.ordered.unit: 10000 is out of range, from -10 to 10"),
     ({"variables": {"Heart Rate": {"low": 300}}}, "variables.Heart Rate: low is not below high"),
     ({"variables": {"Heart Rate": {"decimals": 0.5}}}, "variables.Heart Rate.decimals: expected a whole number"),
     ({"variables": {"Heart Rate": {"log": 1}}}, "variables.Heart Rate.log: expected true or false"),
@@ -87,6 +90,11 @@ def test_several_faults_are_told_together(world_with):
         ("- 1\n", "holds no knobs"),
         ("", "holds no knobs"),
         ("base: circle.yaml", "based on each other in a circle"),
+        ("base: [default]", "base: expected the name or the file of one world"),
+        ("base: default\nstays: {spread: 1}\nstays: {spread: 2}", ":3: stays stands twice (remove one)"),
+        ("base: default\nstays: {spread: 1, spread: 2}", ":2: spread stands twice (remove one)"),
+        ("outcome: {prevalence: 2}\nstayz: {}", "stayz: unknown knob, did you mean stays?; outcome.prevalence: 2 is out of range"),
+        ("outcome: {prevalence: 0.1}", "knobs are missing, such as patients (start with `base: default`)"),
         ("base: defaults", "no world 'defaults' (did you mean default?)"),
         ("a: !!python/object/apply:os.getcwd []", "is no valid YAML"),
     ],
@@ -97,6 +105,28 @@ def test_files_that_are_no_world(text, told, tmp_path):
     with pytest.raises(ConfigError) as caught:
         read_world(path)
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"stays": {"median_hours": 1, "spread": 0.01}}, "hardly a stay lasts 48 hours"),
+        ({"outcome": {"latent_auroc": 0.99}, "severity": {"level": 0, "trend": 0}}, "no outcome model has latent_auroc 0.99"),
+        ({"outcome": {"prevalence": 0.01, "latent_auroc": 0.99}}, None),
+        ({"exam": {"ordered": {"unit": 10, "severity": 10}}}, None),
+    ],
+)
+def test_no_knobs_end_in_a_bug(change, told, world_with):
+    """Either there is an outcome and an order of exams with them, or one line that says why not."""
+    world = world_with(change)
+    if told:
+        with pytest.raises(ConfigError, match=told):
+            find_strength(world)
+    else:
+        strength = find_strength(world)
+        assert strength.prevalence == pytest.approx(world.outcome.prevalence, abs=1e-3)
+        assert strength.latent_auroc == pytest.approx(world.outcome.latent_auroc, abs=1e-3)
+        build_model(world)
 
 
 def test_a_world_that_is_not_there(tmp_path):
