@@ -29,8 +29,9 @@ def run(
         ConfigError, ArtefactError: what is asked cannot be.
         PartialResult: some runs were lost to NaN or infinity; the tables are written without them.
     """
-    path, opened = chosen.cohort(space, cohort)
-    name = chosen.task(opened, task, space.settings.values["task"])
+    preferred = space.settings.values["task"]
+    path, opened = chosen.cohort(space, cohort, {task or preferred} - {None})
+    name = chosen.task(opened, task, preferred)
     held = store.open(chosen.features_path(space, path, name), "features").meta["modalities"]
     seen = choices.modalities_of(modalities, held)
     asked = {"cohort": cohort, "task": name, "encoders": {}, "folds": folds, "config_file": None, "sets": sets, "seed": seed, "out": None}

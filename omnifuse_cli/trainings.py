@@ -196,8 +196,9 @@ def plan(
         ConfigError: an unknown name, a fold that the cohort lacks, a configuration that cannot be.
         ArtefactError: no cohort, no features, or nothing was tuned.
     """
-    path, opened = chosen.cohort(space, cohort)
-    name = chosen.task(opened, task, space.settings.values["task"])
+    preferred = space.settings.values["task"]
+    path, opened = chosen.cohort(space, cohort, {task or preferred} - {None})
+    name = chosen.task(opened, task, preferred)
     if tune_encoder and method != STAGE_ONE:
         hint = f"then omnifuse extract --weights MODALITY=RUN for {method}"
         raise ConfigError(f"--tune-encoder belongs to --method {STAGE_ONE}", hint=hint)
@@ -229,7 +230,8 @@ def plan(
 
 def _tell_overruled(method: str, layer: dict[str, config.Leaf], resolved: config.Resolved) -> None:
     """What was tuned gives way to what is told, and `--set train.lr` is easily told for the sake of stage 1."""
-    lost = [name for name in layer if resolved.origins.get(name, "").startswith("--set")]
+    found = [name for name, leaf in layer.items() if leaf.where.startswith(tunings.TUNED)]
+    lost = [name for name in found if resolved.origins.get(name, "").startswith("--set")]
     if lost:
         _note_once(
             f"{method}: --set wins over what tuning found for {', '.join(lost)}; --set {choices.STAGE1}NAME=VALUE is for stage 1 alone"

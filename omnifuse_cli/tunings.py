@@ -26,6 +26,7 @@ from omnifuse.workspace import Workspace
 KIND = "tuning"
 RESULT, BEST, TABLE, FIGURE = "tuning.json", "best.yaml", "trials.csv", "tuning.png"
 OK, LOST = "ok", "lost"
+TUNED = "tuned"  # how the origin of a tuned value begins
 
 
 @dataclass
@@ -89,7 +90,7 @@ def place(space: Workspace, cohort: store.Artefact, task: str, method: str, moda
 
 
 def best_layer(space: Workspace, cohort: store.Artefact, task: str, method: str, modalities: list[str]) -> dict[str, config.Leaf] | None:
-    """The tuned values of the best trial, as a layer for `trainings.plan(tuned=...)`; empty where the defaults were best, None untuned.
+    """The best trial as a layer for `trainings.plan(tuned=...)`: what every trial was told, and its tuned values; None untuned.
 
     Raises:
         ArtefactError: the tuning was altered, or made on another cohort of that name.
@@ -100,8 +101,9 @@ def best_layer(space: Workspace, cohort: store.Artefact, task: str, method: str,
     told = store.open(path, KIND).json(RESULT)
     if told["cohort"] != cohort.fingerprint:
         raise ArtefactError("was tuned on another cohort of this name", where=path, hint="omnifuse tune again")
-    where = f"tuned, trial {told['best']['trial']} of {len(told['trials'])}"
-    return {name: leaf(value, where) for name, value in told["best"]["layer"].items()}
+    where = f"{TUNED}, trial {told['best']['trial']} of {len(told['trials'])}"
+    given = {name: config.Leaf(text, f"told to tune: {name}") for name, text in told["given"].items()}
+    return given | {name: leaf(value, where) for name, value in told["best"]["layer"].items()}
 
 
 def require_best(space: Workspace, cohort: store.Artefact, task: str, method: str, modalities: list[str]) -> dict[str, config.Leaf]:

@@ -57,17 +57,17 @@ class Workspace:
         return self.place("ehr")
 
     def cohort(self, told: str | None) -> Path:
-        """The cohort to work on: the one told (a path, or a name in cohorts/), the setting, or the only one there is."""
+        """The cohort to work on: the one told (a path, or a name in cohorts/), the setting, or the first there is."""
         told = told or self.settings.values["cohort"]
         if told is not None:
             return self._named("cohorts", str(told))
-        folder = self.require() / "cohorts"
-        found = sorted(path.parent for path in folder.glob("*/manifest.json"))
-        if len(found) == 1:
-            return found[0]
-        if not found:
-            raise ArtefactError("holds no cohort", where=folder, hint="omnifuse preprocess mimic makes one")
-        raise ConfigError(f"holds several cohorts: {', '.join(path.name for path in found)}", where=folder, hint="name one")
+        if not (found := self.cohorts()):
+            raise ArtefactError("holds no cohort", where=self.require() / "cohorts", hint="omnifuse preprocess mimic makes one")
+        return found[0]
+
+    def cohorts(self) -> list[Path]:
+        """All that are finished."""
+        return sorted(path.parent for path in (self.require() / "cohorts").glob("*/manifest.json"))
 
     def _named(self, kind: str, told: str) -> Path:
         path = Path(told)

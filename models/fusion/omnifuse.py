@@ -10,7 +10,8 @@ It starts from unimodal runs: their encoders, each at its own best epoch, are th
 What is seen is encoded by the encoder and what is hidden by the teacher: each modality once a step, and encoder(0) once.
 
 Every part can be left out and leaves the others' first weights and all random draws as they are: without imputation an absent modality
-does not count in eq 10 (A9), without DWFuse a linear head reads v~ (A29), and with one modality there is nothing to impute or to mine.
+does not count in eq 10 (A9), without DWFuse a linear head reads v~ (A29), and with one modality there is nothing to impute, to mine or to
+weigh: it is the unimodal run that it starts from, and is only judged.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ class OmniFuse(Method):
         self.fusion_weight = 1.0 if alone else dwfuse_weight  # of a lone term it would only move the point where gradients are clipped
         self.widths = {modality: encoder.dim for modality, encoder in encoders.items()}
         self.imputer = self.fusion = self.head = None
+        self.settled = False  # whether the one modality came with its encoder and head
         if not dwfuse:
             self.head = build_head("linear", sum(self.widths.values()), outputs)  # drawn as that of the method concat
         if imputes:
@@ -91,6 +93,8 @@ class OmniFuse(Method):
             self.register_buffer("lazy", torch.tensor(0))  # bit mask of the lazy combination; 0 before the first epoch's end (A18)
 
     def stages(self) -> list[Stage]:
+        if self.settled:
+            return [Stage("joint", [Group("all", [])], epochs=0)]
         return [Stage("joint", [Group("all", self.learnable())])]
 
     def start_from(self, modality: str, tensors: dict[str, Tensor]) -> None:
@@ -103,6 +107,7 @@ class OmniFuse(Method):
         except RuntimeError:
             told = "leave method.hidden as it is, or --init scratch"
             raise ConfigError(f"the stage-1 run of {modality} has another head", hint=told) from None
+        self.settled = len(self.modalities) == 1
 
     def forward(self, batch) -> Output:
         seen = batch

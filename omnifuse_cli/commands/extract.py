@@ -55,7 +55,7 @@ def command(
       torchrun --nproc-per-node 4 -m omnifuse extract
     """
     space = workspace.find()
-    path, opened = chosen.cohort(space, cohort)
+    path, opened = chosen.cohort(space, cohort, tasks)
     names = [chosen.task(opened, task) for task in tasks] or list(opened.meta["tasks"])
     known = opened.meta["modalities"]
     wanted = choices.modalities_of(modalities, known)

@@ -52,8 +52,9 @@ def command(
 def _current(task: str | None, cohort: str | None) -> Path | None:
     """The folder of the report that is there, if it is whole and `omnifuse eval` would judge the same runs by the same truth."""
     space = workspace.find()
-    path, opened = chosen.cohort(space, cohort)
-    name = chosen.task(opened, task, space.settings.values["task"])
+    preferred = space.settings.values["task"]
+    path, opened = chosen.cohort(space, cohort, {task or preferred} - {None})
+    name = chosen.task(opened, task, preferred)
     target = chosen.report_path(space, path, name)
     if not (target / store.MANIFEST).is_file():
         return None

@@ -149,6 +149,15 @@ def test_a_cascade_of_none_is_no_imputation_to_the_bit(samples, tmp_path):
     assert_same_outcome(fit(samples, tmp_path / "none", options={"imp": "none"}), fit(samples, tmp_path / "zero", options={"blocks": 0}))
 
 
+def test_one_modality_is_the_unimodal_run_that_it_starts_from(samples, tmp_path):
+    alone = seen(samples, 1)
+    first = fit(alone, tmp_path / "unimodal", "unimodal")
+    run = fit(alone, tmp_path / "omnifuse", init={"ehr": first.file("weights.safetensors")})
+    scores = [made.table("predictions/full.parquet").filter(head="final").sort("part", "sample_id")["y_score"] for made in (first, run)]
+    np.testing.assert_allclose(*(column.to_numpy() for column in scores), atol=1e-6)
+    assert run.meta["best"]["epoch"] == 0 and len(scores[0]) > 10
+
+
 def test_one_modality_learns_as_unimodal_does(samples, tmp_path, caplog):
     """But for what is drawn apart: with the weights of the one, the loss of the other."""
     alone = seen(samples, 1)

@@ -119,7 +119,9 @@ def test_tensorboard_has_a_row_a_trial(inside):
         assert events.Scalars("best/val/auroc")[0].value == pytest.approx(trial["value"])
 
 
-@pytest.mark.parametrize("how", [("--tuned", *QUICK), ("--config", "best.yaml"), QUICK], ids=["tuned", "config", "defaults"])
+@pytest.mark.parametrize(
+    "how", [("--tuned",), ("--tuned", *QUICK), ("--config", "best.yaml"), QUICK], ids=["tuned", "tuned and told", "config", "defaults"]
+)
 def test_train_finds_the_winner_trained(inside, capsys, how):
     study, told = inside
     shutil.copy(folder_of(study, "concat") / tunings.BEST, study / "best.yaml")
@@ -141,7 +143,8 @@ def test_the_best_is_a_layer_and_a_name(inside):
     study, told = inside
     space, cohort = workspace.find(), store.open(study / "cohorts/tiny", "cohort")
     layer = tunings.best_layer(space, cohort, "binary", "concat", ["ehr", "lab"])
-    assert {name: float(leaf.text) for name, leaf in layer.items()} == told["best"]["layer"]
+    assert {name: float(leaf.text) for name, leaf in layer.items() if leaf.where.startswith("tuned")} == told["best"]["layer"]
+    assert {name: leaf.text for name, leaf in layer.items() if name in told["given"]} == told["given"] != {}
     assert tunings.best_layer(space, cohort, "binary", "sum", ["ehr", "lab"]) is None
     assert tunings.winners(study / "runs/tiny/binary") == {told["best"]["run"].removesuffix("/fold0")}
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from omnifuse import workspace
+from omnifuse import chosen, workspace
 from omnifuse.preprocess import store
 from omnifuse.preprocess.schema import ArtefactError, ConfigError
 
 
-def cohort(folder):
-    with store.create(folder, "cohort", fingerprint="x"):
+def cohort(folder, *tasks):
+    with store.create(folder, "cohort", fingerprint="x", meta={"tasks": dict.fromkeys(tasks, {})}):
         pass
 
 
@@ -35,11 +35,22 @@ def test_the_only_cohort_is_the_default(tmp_path):
     cohort(tmp_path / "cohorts/one")
     assert space.cohort(None) == tmp_path / "cohorts/one"
     cohort(tmp_path / "cohorts/two")
-    with pytest.raises(ConfigError, match="one, two"):
-        space.cohort(None)
     assert space.cohort("two") == tmp_path / "cohorts/two"
     assert space.cohort("cohorts/two") == tmp_path / "cohorts/two"
     assert space.cohort(str(tmp_path / "cohorts/two")) == tmp_path / "cohorts/two"
+
+
+def test_of_several_cohorts_the_one_that_has_the_task(tmp_path):
+    space = workspace.make(tmp_path, None)
+    cohort(tmp_path / "cohorts/icu", "mortality", "los")
+    cohort(tmp_path / "cohorts/lung", "subtyping")
+    assert chosen.cohort(space, None, {"subtyping"})[0].name == "lung" and chosen.cohort(space, "icu", {"subtyping"})[0].name == "icu"
+    for tasks in ((), ("radiology",)):
+        with pytest.raises(ConfigError, match=r"several cohorts: icu, lung \(--cohort icu or lung\)"):
+            chosen.cohort(space, None, tasks)
+    cohort(tmp_path / "cohorts/another", "subtyping")
+    with pytest.raises(ConfigError, match=r"--cohort another or lung"):
+        chosen.cohort(space, None, {"subtyping"})
 
 
 @pytest.mark.parametrize(
