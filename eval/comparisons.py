@@ -21,14 +21,13 @@ from omnifuse.eval.bootstrap import interval
 from omnifuse.eval.draws import headline_row, mean_defined
 from omnifuse.eval.escaping import plain
 from omnifuse.eval.evaluation import Evaluation
-from omnifuse.eval.pairing import METRIC, Paired, best_single, pair_up
-from omnifuse.eval.tables import Model, TestSet
+from omnifuse.eval.pairing import LEAST, METRIC, Paired, best_single, fewest_patients, pair_up
+from omnifuse.eval.tables import Model
 from omnifuse.preprocess.schema import ConfigError, nearest
 
 FUSION = "fusion against its best single modality"
 METHOD = "method against the reference"
 # On one held-out set neither test holds with fewer patients of a class: the draws of one case vary by the others alone.
-LEAST = 5
 TOO_FEW = f"a class has fewer than {LEAST} patients among the samples that both have scored: no test on one held-out set"
 
 
@@ -159,7 +158,7 @@ def _over_folds(paired: Paired, train_patients, margin: float) -> dict[str, Any]
 def _on_one_set(paired: Paired, draws: np.ndarray, margin: float) -> dict[str, Any]:
     """One held-out set: DeLong where its assumptions hold, else the patient bootstrap; neither holds the variation from training again."""
     a, b = paired.sets_a, paired.sets_b
-    if _fewest(a[0]) < LEAST:
+    if fewest_patients(a[0]) < LEAST:
         return {"test": None, "low": None, "high": None, "reason": TOO_FEW}
     alone = len(a) == len(b) == 1 and a[0].y_true.shape[1] == 1 and len(set(a[0].patient)) == len(a[0].patient)
     difference = float(paired.difference[0, 0])
@@ -184,9 +183,3 @@ def _on_one_set(paired: Paired, draws: np.ndarray, margin: float) -> dict[str, A
         "verdict": statistics.verdict(chances),
         "detectable": (1.959963984540054 + 0.8416212335729143) * error or None,
     }
-
-
-def _fewest(test: TestSet) -> int:
-    """Patients of the smallest class, over the labels that have an AUROC."""
-    counts = [[len(set(test.patient[known & (true == value)])) for value in (0, 1)] for true, known in zip(test.y_true.T, test.known.T)]
-    return min((min(pair) for pair in counts if min(pair) > 0), default=0)

@@ -103,7 +103,9 @@ def _headline(evaluation, entries, model: Model, row, single, pair, margin, samp
         tiles.insert(1, ("Ceiling", wording.number(ceiling["value"]), "the best possible on these samples"))
     verdict, told = None, ["There is one modality only, so that there is nothing to fuse yet."] if len(model.inputs) < 2 else []
     if pair is not None:
-        tiles.insert(1, ("Best single modality", wording.number(pair["b_value"]), wording.inputs(single.inputs, single.leak) + " alone"))
+        alone = wording.inputs(single.inputs, single.leak) + " alone"
+        told = f"{alone}, on {wording.plural(pair['samples'], sample)} that have it" if pair["left_out"] else alone
+        tiles.insert(1, ("Best single modality", wording.number(pair["b_value"]), told))
         verdict, told = pair["verdict"], wording.fusion_verdict(pair, margin)
     elif len(model.inputs) > 1:
         told = ["No run with one of its modalities alone is here, so that nobody can say what fusion adds."]

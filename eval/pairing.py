@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from omnifuse.eval.evaluation import Evaluation
 
 METRIC = "auroc"
+LEAST = 5  # patients of a class, below which an AUROC is luck
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,23 @@ class Paired:
 
 
 def best_single(fusion: Model, evaluation: Evaluation) -> Model | None:
-    """The model with one of the fusion's modalities that has the highest mean AUROC; None for a single modality, or without such runs."""
+    """The model with one of the fusion's modalities that has the highest mean AUROC; None for a single modality, or without such runs.
+
+    A modality that too few patients have may have any AUROC: it is the best only where the others are not better founded.
+    """
     row = headline_row(evaluation.task)
     singles = {}
-    for model in evaluation.tests:
+    for model, sets in evaluation.tests.items():
         value = evaluation.draws[model].mean(METRIC, row)[0]
         if len(fusion.inputs) > 1 and len(model.inputs) == 1 and model.inputs[0] in fusion.inputs and np.isfinite(value):
-            singles[model] = value
+            singles[model] = (sum(map(fewest_patients, sets)) >= LEAST, value)
     return max(singles, key=singles.__getitem__) if singles else None
+
+
+def fewest_patients(test: TestSet) -> int:
+    """Patients of the smallest class, over the labels that have an AUROC."""
+    counts = [[len(set(test.patient[known & (true == value)])) for value in (0, 1)] for true, known in zip(test.y_true.T, test.known.T)]
+    return min((min(pair) for pair in counts if min(pair) > 0), default=0)
 
 
 def pair_up(model_a: Model, model_b: Model, evaluation: Evaluation, only: Container[str] | None = None) -> Paired:

@@ -42,6 +42,16 @@ def test_every_fusion_stands_beside_its_best_single_modality():
     assert found["family"] == 4
 
 
+def test_a_modality_of_too_few_patients_is_not_the_best_one():
+    others = [model for model in simulated.MODELS if model[1] != "cxr"]
+    frame = simulated.predictions(models=(*others, ("unimodal", "cxr", 6.0)))
+    against = lambda frame: {pair["b"] for pair in judged(frame)["pairs"] if pair["question"] == FUSION}
+    assert against(frame) == {"unimodal (cxr)"}
+    alone = pl.col("modalities") == "cxr"
+    few = frame.filter(alone).group_by("fold", "part", "y_true", maintain_order=True).head(1).filter(pl.col("fold") < 4)
+    assert against(pl.concat([frame.filter(~alone), few.select(frame.columns)])) == {"unimodal (ehr)"}
+
+
 def test_the_test_is_the_corrected_one_with_the_true_ratio():
     frame = simulated.predictions()
     found = judged(frame)
