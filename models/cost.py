@@ -1,4 +1,4 @@
-"""What a run costs: peak memory, and the time of a prediction.
+"""What a run costs: parameters, peak memory, and the time of a prediction.
 
 Memory is that of the device: on CUDA what torch had allocated at most, on a CPU the largest resident size that the process ever had, with
 the interpreter, torch, and whatever it did before this run.
@@ -12,6 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+
+from omnifuse.models.contract import Method
+
+
+def count_parameters(method: Method) -> dict[str, int]:
+    """All that the method holds, and those of them that learn in one of its stages: no frozen teacher, no network that is kept as it is."""
+    learn = {id(p): p.numel() for stage in method.stages() for group in stage.groups for p in group.parameters}
+    return {"parameters": sum(p.numel() for p in method.parameters()), "parameters_learnable": sum(learn.values())}
 
 
 def begin(device: torch.device) -> None:

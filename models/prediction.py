@@ -120,6 +120,11 @@ def predict(method: Method, part, reader: Reader, loss: Callable | None = None, 
 
 def _require_finite(logits: np.ndarray, part) -> None:
     bad = part.row[~np.isfinite(logits).all(1)]
+    if len(bad) == len(part) > 1:
+        raise NumericalError(
+            f"the prediction is NaN or infinite for all {len(bad)} samples of the part {part.name}: the weights diverged, not these rows",
+            hint="train.lr is probably too high",
+        )
     if len(bad):
         raise NumericalError(
             f"the prediction is NaN or infinite for {len(bad)} of {len(part)} samples of the part {part.name}",

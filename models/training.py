@@ -206,7 +206,7 @@ def _write(plan: Plan, building: store.Builder, trainer: Trainer, said: _Said) -
     building.meta |= {
         "method": plan.method["name"], "task": plan.task.name, "modalities": list(samples.modalities), "fold": plan.fold,
         "seed": plan.seed, "cohort": samples.cohort, "features": samples.features, "best": trainer.chosen[-1] if trainer.chosen else None,
-        "stages": trainer.chosen, "parameters": sum(p.numel() for p in method.parameters()), "excluded": samples.excluded,
+        "stages": trainer.chosen, **cost.count_parameters(method), "excluded": samples.excluded,
         "seconds": round(trainer.clock.total, 3), "clock": {name: round(value, 3) for name, value in vars(trainer.clock).items()},
         "built": {"method": plan.method, "encoders": plan.encoders, "dims": samples.dims, "task": plan.task.to_json()},
         "init": plan.identity["init"], "environment": _environment(trainer), "predict_ms_per_patient": _rounded(said.ms_per_patient),

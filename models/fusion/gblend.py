@@ -10,13 +10,16 @@ alone for n epochs, and what they learned is thrown away. Once, before fusion (`
 `round_epochs` epochs of fusion (online).
 
 Guards (ours): a head whose loss rises has weight 0; |O| is at least 0.001; one modality has at most 0.9, and the head of all, which
-would never learn without, at least 0.1; a head with fewer than 50 samples has none; without any gain all weigh alike.
+would never learn without, at least 0.1; a head with fewer than 50 samples has none, and where no head has as many, those that gain weigh
+alike; without any gain all do, which is told.
 
 Differs from public code (`variant: released`): the authors published no estimator. Others take |LV(N + n) - LV(N)| for the gain, so that
 a head whose loss rises is rewarded, and sums of losses over parts of different size, so that the weights depend on these sizes.
 """
 
 from __future__ import annotations
+
+import logging
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +28,7 @@ from omnifuse.models.contract import Context, Encoder, Group, Output, Stage, Ter
 from omnifuse.models.parts.choices import VARIANTS, require_choice
 from omnifuse.models.parts.joined import Joined
 
+log = logging.getLogger(__name__)
 FUSED, TRIAL = "fused", "estimate"
 LEAST_OVERFIT, CAP, LEAST_SAMPLES = 1e-3, 0.9, 50
 
@@ -110,8 +114,11 @@ class GBlend(Joined):
             self._measured = self._measure(context, name)  # where nobody has the modality, the trial has no epoch
             self.before[self.names.index(name)] = self._measured
         elif self.heads:
-            weights, _, _ = blend_weights(self.before, self.after, self.variant)
+            weights, gain, _ = blend_weights(self.before, self.after, self.variant)
             self.weights.copy_(weights)
+            if self.variant == "fixed" and not (gain[weights > 0] > 0).any():
+                told = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(self.names, weights.tolist()))
+                log.warning("stage %s: no head that counts gained on val in its trial, they weigh alike: %s", context.stage.name, told)
 
     def after_epoch(self, context: Context) -> None:
         super().after_epoch(context)
@@ -156,6 +163,8 @@ def blend_weights(before: Tensor, after: Tensor, variant: str = "fixed") -> tupl
     gain, overfit = -val, val - train
     enough = (torch.minimum(before[..., 1], after[..., 1]).T[0] >= LEAST_SAMPLES) & (after[:, 1, 1] > 0)
     weights = torch.where(enough, gain.clamp(min=0) / overfit.abs().clamp(min=LEAST_OVERFIT) ** 2, 0.0)
+    if not enough.any():
+        weights = (gain > 0).double()  # of so few samples their sizes tell nothing
     if not weights.any():
         even = enough if enough.any() else torch.ones_like(enough)
         even = even | (torch.arange(len(even), device=even.device) == len(even) - 1)

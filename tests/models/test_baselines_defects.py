@@ -68,6 +68,43 @@ def test_a_head_with_few_samples_has_no_weight_in_gblend():
     assert not torch.isfinite(blend_weights(*nobody, "released")[0]).all()
 
 
+FALLS, RISES, STAYS = (0.4, 0.6), (0.4, 0.8), (0.4, 0.7)  # after a trial that began at .7 on train and val
+
+
+@pytest.mark.parametrize(
+    "after, expected",
+    [
+        ([FALLS, RISES, FALLS], [0.5, 0.0, 0.5]),
+        ([FALLS, STAYS, (0.3, 0.2)], [0.5, 0.0, 0.5]),  # by how much it falls tells nothing here
+        ([FALLS, RISES, RISES], [0.9, 0.0, 0.1]),  # the head of all still learns
+        ([RISES, RISES, FALLS], [0.0, 0.0, 1.0]),
+        ([FALLS, FALLS, FALLS], [1 / 3] * 3),
+        ([RISES, STAYS, RISES], [1 / 3] * 3),  # nobody gains
+    ],
+)
+def test_where_no_head_of_gblend_has_enough_samples_those_that_gain_weigh_alike(after, expected):
+    few = lambda rows: losses(rows, train=49)
+    weights, _, _ = blend_weights(few([(0.7, 0.7)] * 3), few(after))
+    assert weights.tolist() == pytest.approx(expected)
+
+
+def test_what_rises_has_a_weight_in_released_gblend_with_few_samples_too():
+    tables = [table * 0.1 for table in RISING]
+    assert blend_weights(*tables)[0][0] == 0 and blend_weights(*tables, "released")[0][0] > 0.01
+
+
+@pytest.mark.parametrize("after, variant, told", [(RISES, "fixed", True), (FALLS, "fixed", False), (RISES, "released", False)])
+def test_gblend_says_that_all_weigh_alike_for_none_gained(unequal, caplog, after, variant, told):
+    method = registry.build(
+        method_defaults("gblend") | {"variant": variant}, small_encoders(unequal.modalities), unequal.dims, unequal.task, 0
+    )
+    method.before.copy_(losses([(0.7, 0.7)] * 3))
+    method.after.copy_(losses([after, RISES, RISES]))
+    method.begin_stage(TrainContext(method, unequal, Reader(torch.device("cpu")), method.stages()[-1], seed=0, epoch=0, step=0))
+    said = "stage fusion: no head that counts gained on val in its trial, they weigh alike: ehr 0.33, rep 0.33, fused 0.33"
+    assert (said in caplog.text) == told and bool(caplog.text) == told
+
+
 ENCODERS = {
     "lstm": ({"hidden": 6}, 4, lambda size: torch.randn(size, 5, 4)),
     "transformer": ({"hidden": 8, "layers": 1, "heads": 2}, 4, lambda size: torch.randn(size, 5, 4)),

@@ -188,6 +188,21 @@ def test_se_gate_shuts_what_is_absent_and_starts_open(samples, gate):
         assert torch.equal(trace.isnan(), ~there)
 
 
+@pytest.mark.parametrize("gate", ["channel", "modality"])
+def test_what_stands_for_an_absent_modality_is_gated_by_se_gate_as_the_others_are(samples, gate):
+    method, batch = built(samples, "se_gate", gate=gate, fill="encoder_zero").eval(), next(samples.part("train").batches(32))
+    blocks = []
+    for place, name in enumerate(MODALITIES):
+        there = batch.present[:, place, None]
+        blocks.append(torch.where(there, method.encode(batch, name).pooled, method.encoders[name].zero()))
+    squeezed = torch.relu(method.squeeze(torch.cat([*blocks, batch.present.float()], 1)))
+    gates = torch.sigmoid(method.excite(squeezed))
+    wide = gates.repeat_interleave(8, 1) if gate == "modality" else gates
+    output = method(batch)
+    torch.testing.assert_close(output.logits, method.head([wide * torch.cat(blocks, 1)]))
+    assert all(torch.equal(trace.isnan(), ~there) for trace, there in zip(output.traces.values(), batch.present.T))
+
+
 def test_late_average_takes_over_stage_one_whole(samples):
     one = registry.build(method_defaults("unimodal"), small_encoders(("rep",)), {"rep": 4}, samples.task, 5).eval()
     method = built(samples, "late_average").eval()

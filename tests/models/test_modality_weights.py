@@ -5,9 +5,9 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from small import small_encoders
+from small import method_defaults, small_encoders
 
-from omnifuse.models import cost, training
+from omnifuse.models import cost, registry, training
 from omnifuse.models.modality_weights import FILE
 from omnifuse.models.parts import dwfuse
 from omnifuse.models.prediction import load_run
@@ -66,7 +66,20 @@ def test_a_gate_of_modalities_is_kept_and_other_methods_keep_none(opened, tmp_pa
         assert not fit(samples, tmp_path / name, name, **options).has(FILE)
 
 
+def test_the_teachers_of_omnifuse_do_not_count_among_what_learns(opened):
+    samples, encoders = opened["binary"], small_encoders(("ehr", "rep", "sig"))
+    built = {
+        name: registry.build(method_defaults(name), encoders, samples.dims, samples.task, 0) for name in ("concat", "omnifuse", "mask_only")
+    }
+    counted = {name: cost.count_parameters(method) for name, method in built.items()}
+    size = lambda module: sum(p.numel() for p in module.parameters())
+    assert counted["concat"]["parameters_learnable"] == counted["concat"]["parameters"] == size(built["concat"])
+    teachers = size(built["omnifuse"].imputer.teachers)
+    assert counted["omnifuse"]["parameters"] - counted["omnifuse"]["parameters_learnable"] == teachers > 0
+    assert counted["mask_only"]["parameters_learnable"] == size(built["mask_only"].head) < counted["mask_only"]["parameters"]
+
+
 def test_a_run_tells_what_it_cost(opened, tmp_path):
     meta = fit(opened["binary"], tmp_path / "run", "concat").meta
-    assert meta["parameters"] > 0 and 0 < meta["predict_ms_per_patient"] < 1000
+    assert meta["parameters"] == meta["parameters_learnable"] > 0 and 0 < meta["predict_ms_per_patient"] < 1000
     assert 50 < meta["peak_memory_mb"] <= cost.peak_memory_mb(torch.device("cpu")) + 1 < 100_000

@@ -411,6 +411,15 @@ def test_nan_in_a_test_sample_is_told_not_dropped(samples, tmp_path):
         fit(dataclasses.replace(samples, parts=parts), tmp_path / "run", train={"epochs": 1})
 
 
+def test_where_every_prediction_is_nan_the_learning_rate_is_blamed_and_no_row(samples, tmp_path):
+    one_step = {"epochs": 1, "batch_size": 1000, "optimizer": "sgd", "lr": 1e35, "clip": 0}
+    with pytest.raises(NumericalError) as caught:
+        fit(samples, tmp_path / "run", train=one_step)
+    count = len(samples.part("val"))
+    said = f"the prediction is NaN or infinite for all {count} samples of the part val: the weights diverged, not these rows"
+    assert str(caught.value) == f"{said} (train.lr is probably too high)" and caught.value.exit_code == 7
+
+
 def test_out_of_memory_is_a_resource_error_with_a_smaller_batch(samples, tmp_path, monkeypatch):
     from omnifuse.models.encoders.lstm import LSTM
 
