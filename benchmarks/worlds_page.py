@@ -15,7 +15,7 @@ AGAINST = "against the best single modality"
 LIMITS = {
     "null": "nothing is informative",
     "tables_only": "one modality is informative",
-    "clean": "all equal and clean",
+    "clean": "all there and clear",
     "separate": "nothing can be imputed",
 }
 

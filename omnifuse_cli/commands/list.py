@@ -26,12 +26,19 @@ def command(what: str, as_json: bool, dry_run: bool, seed: int | None, sets: tup
       omnifuse list worlds          those of the set with their place on each axis
     """
     rows = _rows(what)
+    about = {}
+    if what == "worlds":
+        from omnifuse.preprocess.clinic import worldset
+
+        about = {"fingerprint": worldset.fingerprint()}
     if not as_json:
         header = list(rows[0]) if rows else []
         console.table([list(row.values()) for row in rows], header, indent="")
         if not rows:
             console.say(f"no {what} yet")
-    console.finish(as_json, {what: rows})
+        for name, value in about.items():
+            console.say(f"\n{name} of the set: {value}")
+    console.finish(as_json, {what: rows} | about)
 
 
 def _rows(what: str) -> list[dict]:
