@@ -14,6 +14,7 @@ from omnifuse.preprocess.schema import Task
 
 COSTS = {
     "parameters": "parameters",
+    "parameters_learnable": "of them learnable",
     "seconds": "training, s a fold",
     "peak_memory_mb": "peak memory of the process, MB",
     "predict_ms_per_patient": "ms a patient",
@@ -136,8 +137,8 @@ def _costs(results: Mapping[str, Any]) -> Iterator[str]:
     yield f"|---|{'---|' * len(COSTS)}"
     for name, title in results["rows"].items():
         if cell := cells.get(name):
-            forms = {"parameters": ",", "seconds": ".1f", "peak_memory_mb": ".0f", "predict_ms_per_patient": ".2f"}
-            yield f"| {row_name(name, title)} | {' | '.join(_plain(cell.get(key), forms[key]) for key in COSTS)} |"
+            forms = {"seconds": ".1f", "peak_memory_mb": ".0f", "predict_ms_per_patient": ".2f"}
+            yield f"| {row_name(name, title)} | {' | '.join(_plain(cell.get(key), forms.get(key, ',')) for key in COSTS)} |"
     yield ""
 
 

@@ -105,11 +105,11 @@ def _costs(ablation: Ablation) -> dict[tuple[str, str], dict[str, float | None]]
     for entry in ablation.entries:
         metas = [store.open(cell.path, "run").meta for cell in entry.plan.cells() if cell.state == "finished"]
         told = {}
-        for key in ("parameters", "seconds", "peak_memory_mb", "predict_ms_per_patient"):
+        for key in ("parameters", "parameters_learnable", "seconds", "peak_memory_mb", "predict_ms_per_patient"):
             values = [meta[key] for meta in metas if meta.get(key) is not None]
             told[key] = sum(values) / len(values) if values else None
-        if told["parameters"] is not None:
-            told["parameters"] = round(told["parameters"])
+        for key in ("parameters", "parameters_learnable"):
+            told[key] = None if told[key] is None else round(told[key])
         found[entry.row, "+".join(entry.column)] = told
     return found
 

@@ -193,10 +193,28 @@ def commands(ablation: Ablation) -> list[str]:
 
 def _command(cell: Cell) -> str:
     plan = cell.plan
-    sets = [
-        f"{name}={config.show(value)}" for name, value in plan.resolved.values.items()
-        if plan.resolved.origins[name] != "default" and name != "seed"
-    ]  # fmt: skip
     words = ["omnifuse", "train", "--cohort", plan.cohort.folder.name, "--task", plan.task.name, "--method", plan.method,
              "--modalities", ",".join(plan.modalities), "--fold", str(cell.fold), "--seed", str(plan.seed)]  # fmt: skip
-    return shlex.join([*words, *(word for text in sets for word in ("--set", text))])
+    return shlex.join([*words, *(word for name, value in _sets(plan).items() for word in ("--set", f"{name}={config.show(value)}"))])
+
+
+def _sets(plan: Plan) -> dict[str, Any]:
+    """What the command is told so that it makes this very run: all that differs from the defaults, or that omnifuse.yaml speaks of.
+
+    A stage-1 run is asked for by its own command, which reads `fusion.*` of omnifuse.yaml as every method does: what it has is told anew.
+    Origins do not count, so that rows and grids that share a run name it by one command.
+    """
+    first = plan.starting
+    written = {name: leaf for layer in plan.space.layers.values() for name, leaf in layer.items()}
+    spoken_of = {*choices.in_scope(written, stage_one=False), *choices.in_scope(written, stage_one=True)}
+    sets = {}
+    for name, field in choices.fields_of(plan.method, plan.encoders).items():
+        value = plan.resolved.values[name]
+        if first and not name.startswith("method.") and first.values[name] != value:
+            sets |= {f"{choices.FUSION}{name}": value, f"{choices.STAGE1}{name}": first.values[name]}
+        elif value != field.default or name in spoken_of:
+            sets[name] = value
+    if first:  # `method.*` alone never reaches stage 1; told there, even a default makes other runs (Plan._apart)
+        told = [name for name in first.values if name.startswith("method.") and first.origins[name] != config.DEFAULT]
+        sets |= {f"{choices.STAGE1}{name}": first.values[name] for name in told}
+    return sets

@@ -115,8 +115,9 @@ def judge(task, cohort, methods, paths, resamples, margin, min_cell, out, seed, 
     from omnifuse.eval.report import build_report
 
     space = workspace.find()
-    path, opened = chosen.cohort(space, cohort)
-    name = chosen.task(opened, task, space.settings.values["task"])
+    preferred = space.settings.values["task"]
+    path, opened = chosen.cohort(space, cohort, {task or preferred} - {None})
+    name = chosen.task(opened, task, preferred)
     folder = chosen.runs_path(space, path, name) if not paths else None
     runs = evaluations.find(folder, methods, paths)
     target = out or chosen.report_path(space, path, name)
@@ -185,7 +186,9 @@ def _interval(entry: dict | None) -> str:
 
 def _attained(entry: dict) -> str:
     if entry["value"] is None:
-        return f"- (room for {entry['gain']:+.3f}, or none)" if "gain" in entry else "-"
+        if "gain" not in entry:
+            return "-"
+        return f"- (room for {entry['gain']:+.3f}, or none)" if entry["gain"] > 0 else "- (no room)"
     return f"{100 * entry['value']:.0f}% [{100 * entry['low']:.0f}, {100 * entry['high']:.0f}] of {entry['gain']:+.3f}"
 
 

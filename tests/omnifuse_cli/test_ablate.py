@@ -2,12 +2,14 @@
 
 import json
 import re
+import shlex
+import shutil
 
 import cohorts
 import pytest
 from command_line import run
 
-from omnifuse import ablations, grids, workspace
+from omnifuse import ablations, config, grids, tunings, workspace
 from omnifuse.main import main
 from omnifuse.preprocess import store
 
@@ -84,8 +86,6 @@ def test_again_trains_nothing_and_says_the_same(inside, capsys):
 
 
 def test_a_run_that_is_missing_alone_is_trained_again(inside, capsys):
-    import shutil
-
     folder = next((inside / "runs/small/binary/concat-ehr+cxr").glob("*/fold1"))
     before = json.loads((inside / "reports/small/binary-ablation/mine/results.json").read_text())
     shutil.rmtree(folder)
@@ -100,6 +100,43 @@ def test_a_run_that_is_missing_alone_is_trained_again(inside, capsys):
     assert code == 0 and (folder / "manifest.json").is_file()
     after = json.loads((inside / "reports/small/binary-ablation/mine/results.json").read_text())
     assert [cell["auroc"] for cell in after["cells"]] == [cell["auroc"] for cell in before["cells"]]
+
+
+TUNED = {"fusion.train.lr": "6e-05", "fusion.encoder.cxr.dropout": "0.5", "train.weight_decay": "0.01", "stage1.train.patience": "3"}
+SAID = """
+train: {clip: 2.0}
+fusion: {train: {lr: 0.001}, encoder: {ehr: {dropout: 0.4}}}
+stage1: {train: {batch_size: 64}, method: {dropout: 0.3}}
+"""
+TOLD = ("--set", "fusion.train.batch_size=32", "--set", "fusion.train.lr=0.0002", "--set", "stage1.method.hidden=16")
+
+
+@pytest.mark.parametrize("grid, further", [("pins", ()), ("pins", ("--tuned",)), ("table3", TOLD), ("table4,fig4", ("--tuned", *TOLD))])
+@pytest.mark.parametrize("said", ["", SAID], ids=["bare", "said"])
+def test_each_run_that_is_missing_has_one_command_which_names_it(inside, tmp_path, capsys, monkeypatch, grid, further, said):
+    """Also where stage 1 and the fusion are told different values, by the row, by what was tuned, by omnifuse.yaml or by --set."""
+    shutil.copytree(inside, tmp_path / "study")
+    monkeypatch.chdir(tmp_path / "study")
+    with (tmp_path / "study" / workspace.FILE).open("a") as file:
+        file.write(said)
+    layer = {name: config.Leaf(text, "tuned") for name, text in TUNED.items()}
+    monkeypatch.setattr(tunings, "require_best", lambda *_: layer)
+    sets = tuple(word for word in (*QUICK, *further) if "=" in word)
+    asked = {"cohort": None, "task": None, "encoders": {}, "folds": ("1",), "config_file": None, "sets": sets, "seed": 3, "out": None}
+    how = {"space": workspace.find(), "modalities": ["ehr", "cxr", "rep"], "tuned": "--tuned" in further, **asked}
+    cells = [cell for name in grid.split(",") for cell in ablations.plan(grids.read(name), **how).cells()]
+    missing = {str(cell.path) for cell in cells if cell.state != "finished"}
+    words = ["eval", "--ablate", "--grid", grid, "--fold", "1", "--seed", "3", *QUICK, *further]
+    code, out, err = run(capsys, *words, "--list-cells")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert len(lines) == len(missing) > 5
+    named = []
+    for line in lines:
+        code, out, err = run(capsys, *shlex.split(line)[1:], "--dry-run", "--json")
+        assert code == 0, err
+        named += [each["run"] for each in json.loads(out)["runs"]]
+    assert len(named) == len(lines) and set(named) == missing
 
 
 def test_two_jobs_say_the_same_as_one(inside, tmp_path_factory):
