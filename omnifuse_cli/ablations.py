@@ -13,7 +13,7 @@ from typing import Any
 
 import polars as pl
 
-from omnifuse import choices, config, trainings
+from omnifuse import choices, config, trainings, tunings
 from omnifuse.grids import ALL, Grid
 from omnifuse.jobs import each, train_all
 from omnifuse.preprocess import store
@@ -72,15 +72,15 @@ def plan(grid: Grid, *, modalities: list[str], tuned: bool = False, **asked: Any
     """Every entry of a grid, checked before anything is trained.
 
     Args:
-        tuned: every method runs with what `omnifuse tune` found for it; the options of a row are laid over that.
+        tuned: every method runs with what `omnifuse tune` found for it; the options of a row are laid over that. A modality alone too,
+            where it was tuned: else it is the very run that the rows start from.
         asked: what `trainings.plan` takes, but method, modalities and flags.
     """
 
-    def runs(method: str, chosen: tuple[str, ...], layer: dict[str, config.Leaf]) -> Plan:
+    def runs(method: str, chosen: tuple[str, ...], layer: dict[str, config.Leaf], found: bool = tuned) -> Plan:
         told = dict(asked)
         if config.packaged("methods", method)[1].get("stage1", trainings.STAGE_ONE) is None:  # what is said of stage 1 is meant for others
             told["sets"] = tuple(text for text in asked["sets"] if not text.startswith(choices.STAGE1))
-        found = tuned and method != trainings.STAGE_ONE
         return trainings.plan(method=method, modalities=",".join(chosen), flags=layer, init="stage1", tuned=found, **told)
 
     entries, first = [], {}
@@ -91,9 +91,11 @@ def plan(grid: Grid, *, modalities: list[str], tuned: bool = False, **asked: Any
             entries.append(Entry(row.name, row.title, column, made))
             if not any(name.startswith(choices.STAGE1) for name in row.layer):
                 first |= {start.modalities[0]: start for start in made.stage_one()}
-    if grid.singles:  # the very runs that the rows start from
-        alone = {name: first.get(name) or runs(trainings.STAGE_ONE, (name,), {}) for name in modalities}
-        entries += [Entry(SINGLE, "best single modality", (name,), plan) for name, plan in alone.items()]
+    for name in modalities if grid.singles else ():
+        alone = first.get(name) or runs(trainings.STAGE_ONE, (name,), {}, found=False)
+        if tuned and tunings.best_layer(alone.space, alone.cohort, alone.task.name, trainings.STAGE_ONE, [name]) is not None:
+            alone = runs(trainings.STAGE_ONE, (name,), {})
+        entries.append(Entry(SINGLE, "best single modality", (name,), alone))
     return Ablation(grid, modalities, entries[0].plan.folds, entries, tuned)
 
 

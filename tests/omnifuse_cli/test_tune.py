@@ -164,6 +164,21 @@ def test_the_tables_of_tuned_methods_stand_beside_the_others(tuned, tmp_path, mo
     assert [(study / f"reports/tiny/binary-ablation/{name}/table.md").read_text() for name in ("one", "one-tuned")] == texts
 
 
+def test_a_modality_alone_that_was_tuned_is_judged_as_tuned(inside, tmp_path, monkeypatch, capsys):
+    """Else tuned fusions would be held against a single modality that nobody tuned."""
+    grid = tmp_path / "one.yaml"
+    grid.write_text("about: One.\ncolumns: all\nrows:\n  a: {title: Concat, method: concat}\n")
+    whole = tunings.best_layer
+    found = {"fusion.train.lr": tunings.leaf(0.0123, "tuned, trial 1 of 2")}
+    layer = lambda *told: found if told[3:] == ("unimodal", ["lab"]) else whole(*told)
+    monkeypatch.setattr(tunings, "best_layer", layer)
+    code, out, err = run(capsys, "eval", "--ablate", "--grid", str(grid), "--tuned", "--list-cells", *QUICK)
+    assert code == 0, err
+    alone = [line for line in out.splitlines() if "--method unimodal" in line and "--modalities lab" in line and "--fold 1" in line]
+    assert sorted("0.0123" in line for line in alone) == [False, True]  # that the rows start from, and that is judged
+    assert not any("0.0123" in line for line in out.splitlines() if "--modalities ehr " in line)
+
+
 def test_a_tuning_of_another_cohort_is_not_taken(tuned, tmp_path, monkeypatch, capsys):
     shutil.copytree(tuned[0], tmp_path / "study")
     monkeypatch.chdir(tmp_path / "study")

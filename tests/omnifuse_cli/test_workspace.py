@@ -8,7 +8,7 @@ from omnifuse.preprocess.schema import ArtefactError, ConfigError
 
 
 def cohort(folder, *tasks):
-    with store.create(folder, "cohort", fingerprint="x", meta={"tasks": dict.fromkeys(tasks, {})}):
+    with store.create(folder, "cohort", fingerprint="x", meta={"tasks": {task: {} for task in tasks}}):
         pass
 
 
