@@ -131,6 +131,11 @@ def _shares(worlds: dict[str, Any]):
         ceiling = np.mean(ceilings) if ceilings else np.nan
         yield f"| ({name}) {title} | {auroc:.3f} | {ceiling:.3f} | {middle:.2f} [{low:.2f}, {high:.2f}] | {len(shares)} |"
     yield ""
+    every = [cell for results in worlds.values() for cell in results["cells"] if None not in (cell.get("ceiling"), cell["low"])]
+    above = sum(cell["low"] > cell["ceiling"] for cell in every)
+    yield f"{above} of {len(every)} cells, single modalities among them, lie above their ceiling with the whole of their 95% interval; by"
+    yield f"chance alone {0.025 * len(every):.0f} would, were each as good as can be."
+    yield ""
 
 
 def _draw(frame: pl.DataFrame, worlds: dict[str, Any], path: Path) -> None:
