@@ -80,7 +80,9 @@ class StageRun:
         name = self.stage.monitor_part
         value = metrics.get(f"{name}/{self.monitor}", metrics.get(self.monitor))
         if value is None and epoch <= 1 and self.monitor != "loss":
-            log.warning("stage %s: %s cannot be computed on %s, the loss chooses the epoch instead", self.stage.name, self.monitor, name)
+            seen = "+".join(self.method.modalities)
+            told = "stage %s of %s: %s cannot be computed on %s, the loss chooses the epoch instead"
+            log.warning(told, self.stage.name, seen, self.monitor, name)
             self.monitor, self.stop.larger_is_better = "loss", False
             value = metrics.get(f"{name}/loss")
         self.newest = value

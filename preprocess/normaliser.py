@@ -35,9 +35,8 @@ def fit_normaliser(cohort: store.Artefact, task: str, fold: int, modality: str =
     rows = cohort.array(f"{modality}.npy")
     used = _used(cohort, task, modality, train, len(rows))
     if not used.any():
-        raise InputError(
-            f"the part train of fold {fold} holds no bin of task {task}: there is nothing to normalise by", where=cohort.folder
-        )
+        told = f"the part train of fold {fold} holds no bin of {modality} for {task}: there is nothing to normalise by"
+        raise InputError(told, where=cohort.folder, hint=f"leave {modality} out of --modalities")
     told = _measured if about.get("gaps") else lambda x: x
     count = _total(rows, used, columns, lambda x: ~np.isnan(x)) if about.get("gaps") else int(used.sum())
     mean, std = np.zeros(rows.shape[1]), np.ones(rows.shape[1])
