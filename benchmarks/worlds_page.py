@@ -88,8 +88,8 @@ def _by_val(worlds: dict[str, Any]):
                 found.setdefault(cell["row"], []).append(cell["auroc"] - chosen["auroc"])
     if not found:
         return
-    yield "The best single modality of the table above is chosen on the test samples themselves, which flatters it. Against the one that val"
-    yield f"chooses (the same in {same} of {len(worlds)} worlds), each on all samples that it can judge:"
+    yield "The best single modality of the table above is chosen on the test samples themselves, which flatters it. Against the one that"
+    yield f"val chooses (the same in {same} of {len(worlds)} worlds), each on all samples that it can judge:"
     yield ""
     yield "| row | above it | mean over worlds |"
     yield "|---|---|---|"
