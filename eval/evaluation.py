@@ -221,7 +221,8 @@ def _validation(sets) -> float | None:
 
 
 def _warnings(tests: tables.Tests, task: Task) -> list[str]:
-    found, samples = [], _Samples(next(iter(tests.values())))
+    widest = max(tests.values(), key=lambda sets: sum(len(test.sample) for test in sets))  # not a modality that few have
+    found, samples = [], _Samples(widest)
     rare = {}
     for label in task.labels:
         counted = samples.row(label, task)

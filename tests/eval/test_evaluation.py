@@ -207,3 +207,13 @@ def test_a_label_named_like_an_average_is_refused():
     task = Task("x", "multilabel", ("macro", "other"))
     with pytest.raises(InputError, match="named macro"):
         evaluate(simulated.predictions(task, TWO[:1]), task=task, **SMALL)
+
+
+def test_few_events_are_counted_where_most_samples_are():
+    """A modality that few patients have says nothing of the others, wherever it stands."""
+    frame = simulated.predictions()
+    alone = pl.col("modalities") == "cxr"
+    few = frame.filter(alone).group_by("fold", "part", "y_true", maintain_order=True).head(1).select(frame.columns)
+    found = evaluate(pl.concat([few, frame.filter(~alone)]), task=simulated.BINARY, resamples=20)
+    assert next(iter(found.tests)).inputs == ("cxr",)
+    assert not any("samples with the outcome" in text or "sample with the outcome" in text for text in found.results["warnings"])
