@@ -16,7 +16,7 @@ from omnifuse.eval.evaluation import evaluate
 from omnifuse.preprocess.schema import InputError
 
 ROWS = {"a": "Concatenation", "f": "OmniFuse"}
-LAYOUT = Layout("mine", "A grid.", ROWS, [("f", "a")], ["ehr", "cxr"], {("f", "ehr+cxr"): {"parameters": 1234, "seconds": 2.5}})
+LAYOUT = Layout("mine", "A grid.", ROWS, [("f", "a")], ["ehr", "cxr"], {("f", "ehr+cxr"): {"parameters": 1234, "parameters_learnable": 1200, "seconds": 2.5}})
 
 
 def _frame(world, rates=()):
@@ -101,7 +101,7 @@ def test_the_page_holds_every_cell_question_and_point_of_the_curves(judged):
         cell = _cell(results, row)
         assert f"| ({row}) {title} | {cell['auroc']:.3f} [{cell['low']:.3f}, {cell['high']:.3f}] |" in page
     best = _cell(results, SINGLE, "ehr")
-    assert f"| *best single modality* | ehr {best['auroc']:.3f} " in page and "1,234 | 2.5" in page
+    assert f"| *best single modality* | ehr {best['auroc']:.3f} " in page and "1,234 | 1,200 | 2.5" in page
     asked = re.findall(r"^\| f - a \| ([^|]*) \|$", page, re.M)
     answers = [answer for answer in results["questions"] if answer["question"] == "f - a" and answer["rate"] in (0.0, 0.5)]
     assert len(asked) == len(answers) == 2  # as it is, and at 50%: the points between stand in the curves

@@ -169,7 +169,7 @@ def test_a_cohort_too_small_to_train_on_is_exported_but_not_normalised(icu, tmp_
     assert cohort.meta["splits"]["refused"]
     export_arrays(cohort, "los", tmp_path / "a.npz", fold=2)
     assert load(tmp_path / "a.npz")["part"].tolist() == ["test", "test"]
-    with pytest.raises(InputError, match="the part train of fold 2 holds no bin of task los"):
+    with pytest.raises(InputError, match="the part train of fold 2 holds no bin of ehr for los"):
         export_arrays(cohort, "los", tmp_path / "b.npz", fold=2, normalise=True)
     assert not (tmp_path / "b.npz").exists()
 
