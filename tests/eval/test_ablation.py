@@ -16,7 +16,8 @@ from omnifuse.eval.evaluation import evaluate
 from omnifuse.preprocess.schema import InputError
 
 ROWS = {"a": "Concatenation", "f": "OmniFuse"}
-LAYOUT = Layout("mine", "A grid.", ROWS, [("f", "a")], ["ehr", "cxr"], {("f", "ehr+cxr"): {"parameters": 1234, "parameters_learnable": 1200, "seconds": 2.5}})
+COSTS = {"parameters": 1234, "parameters_learnable": 1200, "seconds": 2.5}
+LAYOUT = Layout("mine", "A grid.", ROWS, [("f", "a")], ["ehr", "cxr"], {("f", "ehr+cxr"): COSTS})
 
 
 def _frame(world, rates=()):
