@@ -57,12 +57,14 @@ class Workspace:
         return self.place("ehr")
 
     def cohort(self, told: str | None) -> Path:
-        """The cohort to work on: the one told (a path, or a name in cohorts/), the setting, or the first there is."""
+        """The cohort to work on: the one told (a path, or a name in cohorts/), the setting, or the only one there is."""
         told = told or self.settings.values["cohort"]
         if told is not None:
             return self._named("cohorts", str(told))
         if not (found := self.cohorts()):
             raise ArtefactError("holds no cohort", where=self.require() / "cohorts", hint="omnifuse preprocess mimic makes one")
+        if len(found) > 1:
+            raise ConfigError(f"holds several cohorts: {', '.join(path.name for path in found)}", where=found[0].parent, hint="name one")
         return found[0]
 
     def cohorts(self) -> list[Path]:

@@ -30,11 +30,20 @@ def test_the_whole_set_is_written_world_by_world_and_left_alone_when_done(tmp_pa
     assert not any(world["written"] for world in json.loads(run(capsys, *line)[1])["worlds"])
 
 
+def test_it_is_told_that_another_clinic_gave_way(tmp_path, capsys):
+    line = ("demo", "--setting", "subtyping", "--raw", tmp_path / "raw", "--patients")
+    told = [run(capsys, *line, patients)[1] for patients in (1, 1, 2)]
+    assert ["was there" in text for text in told] == [False, True, False]
+    assert ["in place of another clinic" in text for text in told] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     "arguments, told",
     [
         (("--world", "set32/77", "--raw", "raw"), "no world 'set32/77'"),
         (("--world", "defualt", "--setting", "subtyping", "--raw", "raw"), "did you mean default?"),
+        (("--world", "", "--raw", "raw"), "no world ''"),
+        (("--raw", "raw", "--set", "train.lr=1"), "--set is of the workspace, and goes with FOLDER"),
         (("--world", "clean", "--world-set", "32", "--raw", "raw"), "--world-set goes with --raw DIR, and without --world"),
         (("--world-set", "32", "folder"), "--world-set goes with --raw DIR, and without --world"),
         (("--world-set", "16", "--raw", "raw"), "'16' is not"),
